@@ -1,0 +1,118 @@
+"""The seams of a worker: `Tokenizer`, `Engine` and `WorkerPool`.
+
+Every implementation passes the same contract tests (`tests/contract`). An `Engine` is synchronous
+and belongs to one thread; a `WorkerPool` is asynchronous and may be called by many tasks at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from workers.jobs import Job, JobResult
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Counts the tokens of ordinary text: nothing in it can become a control token."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text` as data, without special tokens."""
+        ...
+
+    def count(self, text: str) -> int:
+        """len(encode(text)), possibly faster."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineInfo:
+    """What is known of an engine, for planning, traces and calibration keys."""
+
+    engine: str
+    """`llama.cpp`, `openai` or `scripted`."""
+    model: str
+    """The name a person would use: `nano`, `gpt-oss-20b`, a file's stem, a served model."""
+    model_sha256: str | None
+    """Hash of the weights' file; None where it can't be known (a server)."""
+    quantisation: str
+    """As the file states it, e.g. `MXFP4 MoE`; `unknown` for a server."""
+    prompt_version: str
+    """Hash of the worker prompt's files; part of every calibration key."""
+    context_tokens: int
+    """Longest prompt + output of a single job."""
+    n_slots: int
+    """Jobs decoded at the same time."""
+    has_logits: bool
+    """Whether results carry `margin` and `logprob`."""
+    shares_prefixes: bool
+    """Whether a chunk is prefilled once for all its jobs."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs many jobs at once, a step at a time.
+
+    The caller submits jobs, then calls `step()` until `n_pending` is 0. Every submitted job comes
+    back from `step()` exactly once, whatever happens to it. Not thread-safe: one thread owns it.
+    """
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def n_pending(self) -> int:
+        """Jobs submitted whose result has not been returned yet."""
+        ...
+
+    def prompt_overhead_tokens(self, task: str) -> int:
+        """Tokens of a job's prompt beside its chunk: instructions, the task, the frame."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Never blocks and never raises for the job's own faults: those come back as
+        a FAILED result."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """Ask that a job end now. It still yields its one result (FAILED, or what it had by then);
+        its slot is free after the next step. Unknown ids are ignored."""
+        ...
+
+    def step(self) -> list[JobResult]:
+        """Advance by one batch; return the jobs that ended in it (often none).
+
+        Raises `EngineCrashed` when the engine itself died: jobs in flight have then no result yet,
+        and it is for the pool to retry or fail them."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class WorkerPool(Protocol):
+    """Spreads jobs over engines. Law 1: every job exactly one result."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def prompt_overhead_tokens(self, task: str) -> int: ...
+
+    def run(self, jobs: Sequence[Job]) -> AsyncIterator[JobResult]:
+        """Yield one result per job, in completion order.
+
+        Jobs that share a chunk stay together. Closing the iterator early (break, cancellation of
+        the task) cancels what is unfinished. Several `run`s may be active at once; they are served
+        fairly."""
+        ...
+
+    async def close(self) -> None: ...
