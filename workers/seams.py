@@ -6,7 +6,7 @@ and belongs to one thread; a `WorkerPool` is asynchronous and may be called by m
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -107,10 +107,10 @@ class WorkerPool(Protocol):
 
     def prompt_overhead_tokens(self, task: str) -> int: ...
 
-    def run(self, jobs: Sequence[Job]) -> AsyncIterator[JobResult]:
+    def run(self, jobs: Sequence[Job]) -> AsyncGenerator[JobResult, None]:
         """Yield one result per job, in completion order.
 
-        Jobs that share a chunk stay together. Closing the iterator early (break, cancellation of
+        Jobs that share a chunk stay together. Closing the generator early (break, cancellation of
         the task) cancels what is unfinished. Several `run`s may be active at once; they are served
         fairly."""
         ...

@@ -68,6 +68,8 @@ class AttemptOutcome(enum.StrEnum):
     """4xx: wrong key, unknown model, too long; not tried again."""
     INVALID_RESPONSE = "invalid_response"
     """2xx with a body that is not what the API promises."""
+    CANCELLED = "cancelled"
+    """The caller left before the answer; the provider may bill what it had done by then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -112,7 +112,9 @@ class Store(Protocol):
         """Forget a document and its chunks and index rows."""
         ...
 
-    async def put_chunks(self, document_id: str, chunking_key: str, chunks: Sequence[Chunk]) -> None:
+    async def put_chunks(
+        self, document_id: str, chunking_key: str, chunks: Sequence[Chunk]
+    ) -> None:
         """Keep and index the chunks made under `chunking_key` (tokenizer, limits); replaces."""
         ...
 
@@ -163,4 +165,3 @@ class Store(Protocol):
     async def get_trace(self, run_id: str) -> dict[str, Any]: ...
 
     async def close(self) -> None: ...
-

@@ -1,0 +1,5 @@
+"""`python -m minions` is the `minions` command."""
+
+from minions.cli import main
+
+main()

@@ -1,0 +1,143 @@
+"""One question's run from acceptance to reply: journal, lock, strategy, trace, outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minions.cloud.model import CloudClient
+from minions.cloud_prompt import cloud_prompt
+from minions.errors import Cancelled, MinionsError, WorkerFailed
+from minions.events import Observer, ignore_events
+from minions.offers import CloudTerms
+from minions.question import Question, Reply, StrategyName
+from minions.runlock import run_lock
+from minions.store.model import RunRecord, RunStatus, Store
+from minions.strategies.cloud import ask_cloud_only
+from minions.strategies.ladder import answer_locally, climb
+from minions.strategies.session import Session
+from minions.trace import Trace
+from workers import WorkerError, WorkerPool, worker_prompt
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """Takes questions. Everything concrete is handed in by the composition root."""
+
+    store: Store
+    worker_name: str
+    """The worker as the user named it; part of a run's fingerprint."""
+    open_pool: Callable[[], Awaitable[WorkerPool]]
+    """Opens the pool at the first need: strategy `cloud` never loads a model."""
+    terms: CloudTerms
+    client: CloudClient | None
+    chunk_tokens: int
+    locks: Path
+    """Folder of the lock files."""
+
+    async def accept(self, question: Question) -> RunRecord:
+        """Put the question on disk, or find its unfinished run. After this a crash loses nothing.
+
+        Raises NotFound for an unknown document."""
+        for document_id in question.document_ids:
+            await self.store.get_document(document_id)
+        now = time.time()
+        record = RunRecord(
+            run_id=f"run_{uuid.uuid4().hex[:24]}",
+            fingerprint=self.fingerprint(question),
+            status=RunStatus.QUEUED,
+            question=question.to_json(),
+            reply=None,
+            error=None,
+            created_at=now,
+            updated_at=now,
+        )
+        return await self.store.open_run(record)
+
+    def fingerprint(self, question: Question) -> str:
+        """See `Question.fingerprint`."""
+        return question.fingerprint(
+            worker=self.worker_name,
+            cloud=self.terms.model,
+            destination=self.client.base_url if self.client else "",
+            worker_prompt=worker_prompt().version,
+            cloud_prompt=cloud_prompt().version,
+            chunk_tokens=str(self.chunk_tokens),
+        )
+
+    async def ask(self, question: Question, observe: Observer = ignore_events) -> Reply:
+        """Accept a question and answer it."""
+        return await self.work(await self.accept(question), observe)
+
+    async def work(self, record: RunRecord, observe: Observer = ignore_events) -> Reply:
+        """Answer an accepted question. The outcome and the trace are on disk when this returns or
+        raises. When the task is cancelled the run stays unfinished, so that asking again goes on
+        where it stopped."""
+        async with run_lock(self.locks, record.fingerprint):
+            trace = Trace(run_id=record.run_id)
+            try:
+                async with self._outcome_recorded(record):
+                    reply = await self._answer(record, trace, observe)
+                    await self.store.update_run(
+                        record.run_id, RunStatus.FINISHED, reply=reply.to_json()
+                    )
+                    return reply
+            finally:
+                await self.store.put_trace(record.run_id, trace.to_json())
+
+    async def cancel(self, run_id: str) -> None:
+        """Mark a run as given up: it is not resumed."""
+        error = {"code": Cancelled.code, "message": "Cancelled by the user."}
+        await self.store.update_run(run_id, RunStatus.CANCELLED, error=error)
+
+    @contextlib.asynccontextmanager
+    async def _outcome_recorded(self, record: RunRecord) -> AsyncIterator[None]:
+        """Write a failure down as one; worker errors join the product's tree here."""
+        await self.store.update_run(record.run_id, RunStatus.RUNNING)
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise
+        except WorkerError as error:
+            failure = WorkerFailed(str(error))
+            await self._fail(record.run_id, failure)
+            raise failure from error
+        except MinionsError as error:
+            await self._fail(record.run_id, error)
+            raise
+        except Exception as error:  # a defect of ours: recorded as one, never swallowed
+            await self._fail(record.run_id, MinionsError(f"{type(error).__name__}: {error}"))
+            raise
+
+    async def _fail(self, run_id: str, error: MinionsError) -> None:
+        await self.store.update_run(
+            run_id, RunStatus.FAILED, error={"code": error.code, "message": str(error)}
+        )
+
+    async def _answer(self, record: RunRecord, trace: Trace, observe: Observer) -> Reply:
+        question = Question.from_json(record.question)
+        session = Session(
+            run_id=record.run_id,
+            question=question,
+            documents={i: await self.store.get_document(i) for i in question.document_ids},
+            store=self.store,
+            terms=self.terms,
+            client=self.client,
+            observe=observe,
+            trace=trace,
+            chunk_tokens=self.chunk_tokens,
+        )
+        with trace.step("question", **record.question):
+            pass
+        if question.options.strategy is StrategyName.CLOUD:
+            return await ask_cloud_only(session)
+        with trace.step("load worker", name=self.worker_name):
+            pool = await self.open_pool()
+        if question.options.strategy is StrategyName.LOCAL:
+            return await answer_locally(session, pool)
+        return await climb(session, pool)

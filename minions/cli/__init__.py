@@ -1,0 +1,32 @@
+"""The command line: thin over the composition root."""
+
+from __future__ import annotations
+
+import typer
+
+from minions.cli import ask, demo, machine, servers
+from minions.cli.common import errors_for_people
+from minions.cli.evaluation import evaluation
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Ask questions of long documents: your machine reads, the cloud is asked only when it "
+    "earns its price.",
+)
+cli.command()(ask.ask)
+cli.command()(ask.estimate)
+cli.command()(ask.trace)
+cli.command()(machine.doctor)
+cli.command()(machine.pull)
+cli.command()(servers.serve)
+cli.command("cloud-sim")(servers.cloud_sim)
+cli.command()(demo.demo)
+cli.add_typer(evaluation, name="eval")
+
+
+def main() -> None:
+    """Entry point of the `minions` command."""
+    with errors_for_people():
+        cli()

@@ -1,0 +1,133 @@
+"""`minions ask`, `minions estimate`, `minions trace`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from minions.app import App, chunk_tokens, cloud_terms, open_app
+from minions.cli.common import (
+    ChunkOption,
+    CloudOption,
+    CloudUrlOption,
+    FilesAndQuestion,
+    JsonOption,
+    ModelOption,
+    StateOption,
+    dollars,
+    err,
+    out,
+    split_question,
+)
+from minions.documents import Document
+from minions.estimate import Estimate
+from minions.estimate import estimate as estimate_cost
+from minions.question import Options, Question, Reply, StrategyName
+from minions.render import ProgressView, document_line, estimate_view, reply_view
+from minions.settings import Settings, load_settings
+from router import Rung
+
+
+def ask(
+    files_and_question: FilesAndQuestion,
+    as_json: JsonOption = False,
+    strategy: Annotated[StrategyName, typer.Option(help="How to answer.")] = StrategyName.LADDER,
+    max_cost_usd: Annotated[
+        str | None, typer.Option(help="Hard cap in dollars on what the cloud may cost.")
+    ] = None,
+    privacy: Annotated[
+        Rung, typer.Option(help="The most that the cloud may ever see.")
+    ] = Rung.DOCUMENT,
+    target: Annotated[
+        float | None, typer.Option(min=0, max=1, help="P(correct) that is good enough.")
+    ] = None,
+    model: ModelOption = None,
+    cloud: CloudOption = None,
+    cloud_url: CloudUrlOption = None,
+    chunk: ChunkOption = None,
+    state_dir: StateOption = None,
+) -> None:
+    """Answer a question of one or more documents, with checked citations and a receipt.
+
+    Stopped in the middle (Ctrl-C, crash, kill), the same command goes on where it was: nothing is
+    read twice and no cloud call is paid twice.
+    """
+    settings = load_settings(
+        model=model,
+        cloud_model=cloud,
+        cloud_url=cloud_url,
+        chunk_tokens=chunk,
+        state_dir=state_dir,
+        target=target,
+    )
+    paths, text = split_question(files_and_question)
+    options = Options(
+        strategy=strategy,
+        privacy=privacy,
+        max_cost_usd=dollars(max_cost_usd),
+        target=settings.target,
+    )
+    reply = asyncio.run(_ask(settings, paths, text, options))
+    if as_json:
+        typer.echo(json.dumps(reply.to_json(), indent=2, ensure_ascii=False))
+    else:
+        out.print(reply_view(reply))
+
+
+async def _ask(settings: Settings, paths: list[Path], text: str, options: Options) -> Reply:
+    async with open_app(settings) as app:
+        documents = [await _read(app, path) for path in paths]
+        ids = tuple(dict.fromkeys(document.document_id for document in documents))
+        question = Question(text=text, document_ids=ids, options=options)
+        with ProgressView(err).running() as view:
+            return await app.desk.ask(question, view)
+
+
+async def _read(app: App, path: Path) -> Document:
+    began = time.monotonic()
+    document = await app.add_file(path)
+    err.print(f"[dim]{document_line(document, time.monotonic() - began)}[/]")
+    return document
+
+
+def estimate(
+    files_and_question: FilesAndQuestion,
+    as_json: JsonOption = False,
+    model: ModelOption = None,
+    cloud: CloudOption = None,
+    chunk: ChunkOption = None,
+    state_dir: StateOption = None,
+) -> None:
+    """Quote every rung of the ladder. No model is loaded and nothing is sent."""
+    settings = load_settings(
+        model=model, cloud_model=cloud, chunk_tokens=chunk, state_dir=state_dir
+    )
+    paths, text = split_question(files_and_question)
+
+    async def quote() -> Estimate:
+        async with open_app(settings) as app:
+            documents = [await _read(app, path) for path in paths]
+            terms = cloud_terms(settings)
+            return estimate_cost(text, documents, terms, chunk_tokens(settings))
+
+    result = asyncio.run(quote())
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), indent=2))
+    else:
+        out.print(estimate_view(result))
+
+
+def trace(trace_id: str, state_dir: StateOption = None) -> None:
+    """Print the trace of one question as JSON: every hop, job, decision and cloud call."""
+    settings = load_settings(state_dir=state_dir)
+
+    async def get() -> dict[str, Any]:
+        async with open_app(settings) as app:
+            return await app.store.get_trace(trace_id)
+
+    typer.echo(json.dumps(asyncio.run(get()), indent=2, ensure_ascii=False))

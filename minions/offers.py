@@ -1,0 +1,192 @@
+"""What each cloud rung would send and cost, worked out before anything is bought."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from minions.cloud.model import CloudRequest, CloudUsage, PriceBook
+from minions.cloud.tokens import count_tokens, request_tokens
+from minions.cloud_prompt import SourceSpan, build_request
+from minions.documents.model import Chunk, Document
+from minions.evidence import pack_quotes
+from minions.evidence.model import Evidence
+from minions.reading import Reading
+from minions.store.model import Store
+from router import Offer, Rung, Signals, p_cloud
+
+EVIDENCE_TOKENS = 2000
+PASSAGES_TOKENS = 8000
+EXPECTED_OUTPUT_TOKENS = 150
+"""A short answer with two or three quotes; the receipt's counterfactual uses it as well."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CloudTerms:
+    """Which cloud is asked, and under which limits."""
+
+    model: str
+    prices: PriceBook
+    max_output_tokens: int
+    reachable: bool
+    """False without a key or URL: rungs are then quoted, never bought."""
+
+    def price_usd(self, prompt_tokens: int, output_tokens: int) -> Decimal | None:
+        """Dollars of one call with nothing cached; None when the price is unknown (Law 3)."""
+        usage = CloudUsage(prompt_tokens=prompt_tokens, completion_tokens=output_tokens)
+        return self.prices.cost_usd(self.model, usage)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedRung:
+    """A rung ready to be bought: the exact request and its offer."""
+
+    offer: Offer
+    request: CloudRequest | None
+    """None when there is nothing to send."""
+    spans: tuple[SourceSpan, ...]
+
+
+def whole_documents(documents: Sequence[Document]) -> tuple[SourceSpan, ...]:
+    """The spans of the rung `document`."""
+    return tuple(SourceSpan(document_id=d.document_id, start=0, end=len(d.text)) for d in documents)
+
+
+def evidence_spans(evidence: Evidence) -> tuple[SourceSpan, ...]:
+    """The spans of the rung `evidence`: verified quotes, each in its sentence."""
+    quotes = pack_quotes(evidence, EVIDENCE_TOKENS, _count)
+    spans = (SourceSpan(document_id=q.document_id, start=q.start, end=q.end) for q in quotes)
+    return tuple(sorted(spans))
+
+
+async def passage_spans(
+    question: str, reading: Reading, evidence: Evidence, store: Store
+) -> tuple[SourceSpan, ...]:
+    """The spans of the rung `passages`: chunks of the best evidence and of the best search hits in
+    turn, until the token budget is full; in reading order, neighbours joined."""
+    hits = await store.search(list(reading.documents), reading.index_key, question, 20)
+    from_search = [hit.chunk_id for hit in hits]
+    from_evidence = [claim.chunk_id for group in evidence.groups for claim in group.claims]
+    picked: dict[str, Chunk] = {}
+    left = PASSAGES_TOKENS
+    for chunk_id in _interleave(from_evidence, from_search):
+        chunk = reading.chunks.get(chunk_id)
+        if chunk is None or chunk_id in picked:
+            continue
+        n_tokens = _count(chunk.text)
+        if n_tokens <= left:
+            picked[chunk_id] = chunk
+            left -= n_tokens
+    return join_neighbours(picked.values())
+
+
+def join_neighbours(chunks: Iterable[Chunk]) -> tuple[SourceSpan, ...]:
+    """Spans of `chunks` in reading order, those that touch made one."""
+    spans: list[SourceSpan] = []
+    for chunk in sorted(chunks, key=lambda c: (c.document_id, c.start)):
+        last = spans[-1] if spans else None
+        if last and last.document_id == chunk.document_id and last.end >= chunk.start:
+            spans[-1] = SourceSpan(
+                document_id=last.document_id, start=last.start, end=max(last.end, chunk.end)
+            )
+        else:
+            spans.append(
+                SourceSpan(document_id=chunk.document_id, start=chunk.start, end=chunk.end)
+            )
+    return tuple(spans)
+
+
+def prepare(
+    rung: Rung,
+    question: str,
+    spans: tuple[SourceSpan, ...],
+    documents: dict[str, Document],
+    terms: CloudTerms,
+    run_id: str,
+    signals: Signals | None,
+) -> PreparedRung:
+    """Build the request of a rung and quote it. `signals` None means: nothing was read locally."""
+    if not spans:
+        return PreparedRung(offer=_nothing_to_send(rung), request=None, spans=())
+    request = build_request(
+        question,
+        spans,
+        documents,
+        model=terms.model,
+        max_output_tokens=terms.max_output_tokens,
+        run_id=run_id,
+    )
+    prompt_tokens = request_tokens(request)
+    offer = Offer(
+        rung=rung,
+        p_correct=p_cloud(rung, signals) if signals else p_cloud(rung, _UNREAD),
+        prompt_tokens=prompt_tokens,
+        expected_usd=terms.price_usd(prompt_tokens, EXPECTED_OUTPUT_TOKENS),
+        worst_usd=terms.price_usd(prompt_tokens, terms.max_output_tokens),
+        impossible=_impossible(terms, prompt_tokens),
+    )
+    return PreparedRung(offer=offer, request=request, spans=spans)
+
+
+def cloud_only_price(terms: CloudTerms, document_rung: PreparedRung) -> tuple[Decimal | None, str]:
+    """The receipt's counterfactual and its method in words."""
+    offer = document_rung.offer
+    method = (
+        f"one call to {terms.model} with the whole text: {offer.prompt_tokens} prompt tokens, "
+        f"{EXPECTED_OUTPUT_TOKENS} output tokens, nothing cached, prices of "
+        f"{terms.prices.snapshot_id}"
+    )
+    window = terms.prices.context_tokens(terms.model)
+    if window is not None and offer.prompt_tokens > window:
+        method += f" (more than the model's {window} tokens of context: it would not fit one call)"
+    return offer.expected_usd, method
+
+
+def _impossible(terms: CloudTerms, prompt_tokens: int) -> str | None:
+    if not terms.reachable:
+        return "no cloud is set up (give --cloud-url, or a key in OPENAI_API_KEY)"
+    window = terms.prices.context_tokens(terms.model)
+    if window is not None and prompt_tokens + terms.max_output_tokens > window:
+        return (
+            f"{prompt_tokens} prompt tokens do not fit the {window} tokens of {terms.model}'s "
+            "context"
+        )
+    return None
+
+
+def _nothing_to_send(rung: Rung) -> Offer:
+    return Offer(
+        rung=rung,
+        p_correct=0.0,
+        prompt_tokens=0,
+        expected_usd=None,
+        worst_usd=None,
+        impossible="the workers found nothing that could be sent",
+    )
+
+
+def _interleave(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """first[0], second[0], first[1], ... so that neither source crowds out the other."""
+    mixed: list[str] = []
+    for i in range(max(len(first), len(second))):
+        mixed += first[i : i + 1] + second[i : i + 1]
+    return mixed
+
+
+def _count(text: str) -> int:
+    return count_tokens(text)
+
+
+_UNREAD = Signals(
+    answered=False,
+    verified=False,
+    answer_in_quote=False,
+    agreement=0.0,
+    margin=None,
+    coverage=0.0,
+    n_answered=0,
+    n_abstained=0,
+    n_failed=0,
+    hedged=False,
+)

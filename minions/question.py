@@ -1,0 +1,214 @@
+"""What is asked and what is answered: the types at both ends of the path."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from minions.evidence.model import Citation
+from router import Rung
+
+
+class StrategyName(enum.StrEnum):
+    """A whole way to answer."""
+
+    LOCAL = "local"
+    """Workers only; the cloud is never asked."""
+    CLOUD = "cloud"
+    """The whole document to the cloud; the baseline of every receipt."""
+    LADDER = "ladder"
+    """Workers first; then the cheapest rung that is good enough."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What the user wants of one question."""
+
+    strategy: StrategyName = StrategyName.LADDER
+    privacy: Rung = Rung.DOCUMENT
+    """Ceiling: no higher rung is ever used."""
+    max_cost_usd: Decimal | None = None
+    """Hard cap on the cloud's price for this question."""
+    target: float = 0.75
+    """Chance of being right that is good enough, 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """One question of one or more documents."""
+
+    text: str
+    document_ids: tuple[str, ...]
+    options: Options = field(default_factory=Options)
+
+    def to_json(self) -> dict[str, Any]:
+        """As kept in the store and shown by the faces."""
+        cap = self.options.max_cost_usd
+        return {
+            "question": self.text,
+            "documents": list(self.document_ids),
+            "strategy": self.options.strategy.value,
+            "privacy": self.options.privacy.value,
+            "max_cost_usd": None if cap is None else str(cap),
+            "target": self.options.target,
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Question:
+        """The reverse of `to_json`."""
+        cap = data["max_cost_usd"]
+        options = Options(
+            strategy=StrategyName(data["strategy"]),
+            privacy=Rung(data["privacy"]),
+            max_cost_usd=None if cap is None else Decimal(cap),
+            target=data["target"],
+        )
+        return Question(
+            text=data["question"], document_ids=tuple(data["documents"]), options=options
+        )
+
+    def fingerprint(self, **models: str) -> str:
+        """Hash of everything that decides what is sent where: an unfinished run with the same
+        fingerprint may be taken up again. `models` names worker, cloud and prompt versions."""
+        whole = json.dumps([self.to_json(), models], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobCounts:
+    """How the jobs of a question ended. Their sum is the number of jobs."""
+
+    answered: int = 0
+    abstained: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What an answer cost, and what the cloud alone would have cost."""
+
+    cloud_usd: Decimal | None
+    """Sum over every cloud attempt; None when one of them has no known price."""
+    cloud_only_usd: Decimal | None
+    """One call with the whole document at the rung `document`; None when the price is unknown."""
+    cloud_only_method: str
+    """How `cloud_only_usd` was worked out, in a sentence."""
+    local_tokens: int
+    """Tokens that the workers prefilled and generated."""
+    cloud_tokens: int
+    """Prompt and completion tokens of every cloud attempt."""
+    price_snapshot: str
+
+    @property
+    def savings_ratio(self) -> Decimal | None:
+        """Share of the cloud-only price that was not spent: 1 is all saved, negative is dearer.
+        None when either price is unknown."""
+        if self.cloud_usd is None or not self.cloud_only_usd:
+            return None
+        return 1 - self.cloud_usd / self.cloud_only_usd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfferView:
+    """One rung as shown to people: what it would have cost, or why it could not be used."""
+
+    rung: Rung
+    prompt_tokens: int
+    expected_usd: Decimal | None
+    worst_usd: Decimal | None
+    p_correct: float
+    closed: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """The answer with all that a reader may check."""
+
+    answer: str | None
+    citations: tuple[Citation, ...]
+    """Verified ones only."""
+    rung: Rung
+    """The rung that the answer came from."""
+    p_correct: float
+    p_correct_source: str
+    """`prior` until a calibration exists for this model and prompt."""
+    coverage: float
+    """Share of the documents' tokens that were read, by workers or, at `document`, by the cloud."""
+    jobs: JobCounts
+    receipt: Receipt
+    reason: str
+    """Why this rung and no other."""
+    offers: tuple[OfferView, ...]
+    warnings: tuple[str, ...]
+    trace_id: str
+
+    @property
+    def abstained(self) -> bool:
+        return self.answer is None
+
+    def to_json(self) -> dict[str, Any]:
+        """The one object that CLI and REST show."""
+        return {
+            "answer": self.answer,
+            "abstained": self.abstained,
+            "citations": [_citation_json(citation) for citation in self.citations],
+            "rung": self.rung.value,
+            "p_correct": round(self.p_correct, 4),
+            "p_correct_source": self.p_correct_source,
+            "coverage": round(self.coverage, 6),
+            "jobs": {
+                "answered": self.jobs.answered,
+                "abstained": self.jobs.abstained,
+                "failed": self.jobs.failed,
+            },
+            "cost": _receipt_json(self.receipt),
+            "reason": self.reason,
+            "offers": [_offer_json(offer) for offer in self.offers],
+            "warnings": list(self.warnings),
+            "trace_id": self.trace_id,
+        }
+
+
+def _citation_json(citation: Citation) -> dict[str, Any]:
+    return {
+        "document": citation.document_name,
+        "document_id": citation.document_id,
+        "page": citation.page,
+        "start": citation.start,
+        "end": citation.end,
+        "quote": citation.quote,
+        "verified": True,
+    }
+
+
+def _receipt_json(receipt: Receipt) -> dict[str, Any]:
+    ratio = receipt.savings_ratio
+    return {
+        "cloud_usd": as_number(receipt.cloud_usd),
+        "cloud_only_usd": as_number(receipt.cloud_only_usd),
+        "cloud_only_method": receipt.cloud_only_method,
+        "savings_ratio": None if ratio is None else round(float(ratio), 6),
+        "local_tokens": receipt.local_tokens,
+        "cloud_tokens": receipt.cloud_tokens,
+        "price_snapshot": receipt.price_snapshot,
+    }
+
+
+def _offer_json(offer: OfferView) -> dict[str, Any]:
+    return {
+        "rung": offer.rung.value,
+        "prompt_tokens": offer.prompt_tokens,
+        "expected_usd": as_number(offer.expected_usd),
+        "worst_usd": as_number(offer.worst_usd),
+        "p_correct": round(offer.p_correct, 4),
+        "closed": offer.closed,
+    }
+
+
+def as_number(amount: Decimal | None) -> float | None:
+    """Dollars as a JSON number, exact to a billionth; None stays None (Law 3)."""
+    return None if amount is None else round(float(amount), 9)

@@ -1,0 +1,38 @@
+"""The receipt of one question, worked out from the ledger and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from minions.question import Receipt
+from minions.store.model import LedgerEntry
+
+NANO = Decimal(1_000_000_000)
+
+
+def cloud_spend_usd(entries: Sequence[LedgerEntry]) -> Decimal | None:
+    """Dollars of all cloud attempts; None as soon as one of them is unknown (Law 3)."""
+    costs = [entry.cost_nano_usd for entry in entries if entry.kind == "cloud"]
+    if any(cost is None for cost in costs):
+        return None
+    return Decimal(sum(cost for cost in costs if cost is not None)) / NANO
+
+
+def make_receipt(
+    entries: Sequence[LedgerEntry],
+    cloud_only_usd: Decimal | None,
+    cloud_only_method: str,
+    price_snapshot: str,
+) -> Receipt:
+    """`entries` are the ledger rows of one run, local and cloud."""
+    local = [entry for entry in entries if entry.kind == "local"]
+    cloud = [entry for entry in entries if entry.kind == "cloud"]
+    return Receipt(
+        cloud_usd=cloud_spend_usd(cloud),
+        cloud_only_usd=cloud_only_usd,
+        cloud_only_method=cloud_only_method,
+        local_tokens=sum(e.prompt_tokens - e.cached_tokens + e.completion_tokens for e in local),
+        cloud_tokens=sum(e.prompt_tokens + e.completion_tokens for e in cloud),
+        price_snapshot=price_snapshot,
+    )

@@ -1,0 +1,101 @@
+"""Settings: the one module that reads the environment and the configuration file.
+
+Order, first wins: command-line options (given by the caller), environment (`MINIONS_*`), the TOML
+file (`$MINIONS_CONFIG` or `~/.config/minions/config.toml`), defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from minions.errors import BadRequest
+
+CLOUD_KEY_VARIABLES = ("MINIONS_CLOUD_API_KEY", "OPENAI_API_KEY")
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+def config_path() -> Path:
+    """Where the configuration file is looked for."""
+    given = os.environ.get("MINIONS_CONFIG")
+    return Path(given) if given else Path.home() / ".config" / "minions" / "config.toml"
+
+
+class Settings(BaseSettings):
+    """Everything a person may set once for all questions."""
+
+    model_config = SettingsConfigDict(env_prefix="MINIONS_", extra="forbid", frozen=True)
+
+    state_dir: Path = Field(
+        default=Path.home() / ".local" / "share" / "minions",
+        description="Documents, runs, ledger and pulled models live here.",
+    )
+    model: str = Field(
+        default="nano", description="Worker: nano, gpt-oss-20b, a .gguf path, or a server's URL."
+    )
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; default: cores.")
+    slots: int | None = Field(default=None, ge=1, le=256, description="Jobs decoded at once.")
+    chunk_tokens: int | None = Field(
+        default=None, ge=64, description="Tokens per chunk; default: what suits the worker."
+    )
+    cloud_model: str = Field(default="gpt-4.1", description="Cloud model, and the receipt's price.")
+    cloud_url: str | None = Field(default=None, description="Base URL of an OpenAI-style API.")
+    cloud_api_key: SecretStr | None = Field(default=None, description="Key of the cloud.")
+    cloud_output_tokens: int = Field(default=1024, ge=64, description="Cap on a cloud answer.")
+    target: float = Field(default=0.75, ge=0, le=1, description="P(correct) that is good enough.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # no .env files are read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # nor secret folders
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = TomlConfigSettingsSource(settings_cls, toml_file=config_path())
+        return init_settings, env_settings, file
+
+    @property
+    def models_dir(self) -> Path:
+        return self.state_dir / "models"
+
+    @property
+    def database(self) -> Path:
+        return self.state_dir / "minions.db"
+
+    @property
+    def has_cloud(self) -> bool:
+        """Whether there is anything to ask: a key, or a URL that may need none."""
+        return self.cloud_api_key is not None or self.cloud_url is not None
+
+    @property
+    def cloud_base_url(self) -> str:
+        return self.cloud_url or OPENAI_URL
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings with `overrides` (None values are left out). Raises BadRequest naming the field."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if "cloud_api_key" not in given and (key := _key_from_environment()):
+        given["cloud_api_key"] = SecretStr(key)
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
+        raise BadRequest(f"Bad setting ({config_path()} or MINIONS_* variables): {wrong}") from None
+
+
+def _key_from_environment() -> str | None:
+    found = (os.environ.get(name) for name in CLOUD_KEY_VARIABLES)
+    return next((value for value in found if value), None)

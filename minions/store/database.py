@@ -1,0 +1,241 @@
+"""Connections to the embedded SQLite database, and the transactions of everything above.
+
+Work on the database is a plain function of a SQLAlchemy `Connection`; `Database` runs it in one
+transaction on the right connection:
+
+- `read`: several at once, never waits for a writer (WAL).
+- `write`: one at a time; what it commits survives kill -9 of this process.
+- `write_durably`: the same on a connection with `synchronous=FULL`: survives power loss too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from minions.store.errors import StoreUnavailable, unavailable
+from minions.store.migrate import bring_up_to_date, current_revision
+from minions.store.tables import REVISIONS
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+N_READERS = 4
+"""Connections that read at once; each costs a thread and its page cache."""
+MEMORY = ":memory:"
+
+
+class Database:
+    """One SQLite database, opened and migrated. Made by `open_database`."""
+
+    def __init__(self, path: str, lock_timeout_s: float) -> None:
+        """`path` of a file whose folder exists, or `:memory:`."""
+        self.path = path
+        self.writer = _engine(path, lock_timeout_s, synchronous="NORMAL")
+        # A memory database lives in its one connection, and has no disk to wait for.
+        in_memory = path == MEMORY
+        self.durable = (
+            self.writer if in_memory else _engine(path, lock_timeout_s, synchronous="FULL")
+        )
+        self.reader = (
+            self.writer
+            if in_memory
+            else _engine(path, lock_timeout_s, pool_size=N_READERS, begin="BEGIN")
+        )
+        self._writing = asyncio.Lock()
+        self._closed = False
+
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The result of `work(connection, ...)` on one snapshot of the database.
+
+        Raises StoreUnavailable when the database fails, else what `work` raises.
+        """
+        return await _uninterrupted(self._transact(self.reader, work, *args, **kwargs))
+
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `read`, in a transaction that is committed when this returns, or not at all."""
+        return await _uninterrupted(self._write_on(self.writer, work, *args, **kwargs))
+
+    async def write_durably(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `write`, and on the disk itself when this returns."""
+        return await _uninterrupted(self._write_on(self.durable, work, *args, **kwargs))
+
+    async def prepare(self) -> None:
+        """Bring the schema to the newest revision; at most one process does it, others wait."""
+        if await self.read(current_revision, self.path) != REVISIONS[-1]:
+            await self.write(bring_up_to_date, self.path)
+
+    async def close(self) -> None:
+        """Close every connection. May be called again; anything else raises from now on."""
+        async with self._writing:
+            self._closed = True
+            for engine in (self.reader, self.writer, self.durable):
+                await engine.dispose()
+
+    async def _write_on(
+        self,
+        engine: AsyncEngine,
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        # Waiting here is fair and free; in SQLite it would be polling, in order of luck.
+        async with self._writing:
+            return await self._transact(engine, work, *args, **kwargs)
+
+    async def _transact(
+        self,
+        engine: AsyncEngine,
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        if self._closed:
+            raise StoreUnavailable(f"the store on {self.path} is closed: open it again")
+        try:
+            async with engine.begin() as connection:
+                return await connection.run_sync(work, *args, **kwargs)
+        except IntegrityError:
+            raise  # a broken rule of the schema: only the caller knows what it means
+        except DBAPIError as error:
+            raise unavailable(error, self.path) from error
+        except StatementError as error:
+            raise (error.orig or error) from error  # a value that no column can hold
+        except NoConnectionFree as error:
+            raise StoreUnavailable(
+                f"no connection to {self.path} became free: ask fewer things of it at once"
+            ) from error
+
+
+async def open_database(url_or_path: str | Path, lock_timeout_s: float) -> Database:
+    """Open or make the database and bring its schema up to date. Raises StoreUnavailable."""
+    path = _database_path(url_or_path)
+    if path != MEMORY:
+        await asyncio.to_thread(_make_file, Path(path), lock_timeout_s)
+    database = Database(path, lock_timeout_s)
+    try:
+        await database.prepare()
+    except BaseException:
+        await database.close()  # or its threads outlive the failure
+        raise
+    return database
+
+
+def _database_path(url_or_path: str | Path) -> str:
+    """The file that `url_or_path` names, or `:memory:`."""
+    text = str(url_or_path)
+    if "://" not in text:
+        return text if text == MEMORY else str(Path(text).expanduser())
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise StoreUnavailable(f"the store's URL can't be read: {error}") from error
+    shown = url.render_as_string(hide_password=True)
+    if url.get_backend_name() != "sqlite":
+        raise StoreUnavailable(f"the store's URL {shown} must be a path or sqlite:///PATH")
+    if url.query or url.host:
+        raise StoreUnavailable(f"the store's URL {shown} must have no host and no parameters")
+    return url.database or MEMORY
+
+
+def _make_file(path: Path, lock_timeout_s: float) -> None:
+    """Make the file, private to this user, in WAL mode (which the file remembers)."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=0o600)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the database {path} can't be made ({error.strerror}): name a path you may write"
+        ) from error
+    try:
+        _switch_to_wal(path, time.monotonic() + lock_timeout_s)
+    except sqlite3.Error as error:
+        raise unavailable(error, str(path)) from error
+
+
+def _switch_to_wal(path: Path, deadline: float) -> None:
+    """The switch needs the file alone and SQLite does not wait for it, so this does."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        while not _in_wal(connection):
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"the database {path} can't be switched to WAL: "
+                    "end other programs that use it, and keep it on a local disk"
+                )
+            time.sleep(0.01)
+    finally:
+        connection.close()
+
+
+def _in_wal(connection: sqlite3.Connection) -> bool:
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return False
+        raise
+    return bool(mode == "wal")
+
+
+def _engine(
+    path: str,
+    lock_timeout_s: float,
+    *,
+    synchronous: str = "NORMAL",
+    begin: str = "BEGIN IMMEDIATE",
+    pool_size: int = 1,
+) -> AsyncEngine:
+    """`BEGIN IMMEDIATE` takes the write lock at once: a transaction that reads, then writes could
+    otherwise lose its snapshot to another process between the two."""
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=path),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        hide_parameters=True,  # or an error message would quote the user's documents
+        connect_args={"timeout": lock_timeout_s, "isolation_level": None},
+    )
+
+    def configure(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in (f"synchronous={synchronous}", "fullfsync=ON", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")  # fullfsync: on macOS, fsync alone is no promise
+        cursor.close()
+
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", configure)
+    event.listen(engine.sync_engine, "begin", start)
+    return engine
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`; a cancellation is passed on only when it has ended.
+
+    A half-done statement would cost the connection, and a paid answer that is on its way to the
+    disk must get there though the user has just pressed Ctrl-C. Transactions are short.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as cancelled:
+        await asyncio.wait({task})
+        raise cancelled from (None if task.cancelled() else task.exception())

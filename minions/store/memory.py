@@ -1,0 +1,227 @@
+"""A store in plain dictionaries: gone with the process, for tests and for leaving no trace."""
+
+from __future__ import annotations
+
+import json
+import time
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from minions.cloud.model import CloudResponse
+from minions.documents.model import Chunk, Document
+from minions.store.bm25 import bm25_scores
+from minions.store.errors import unknown
+from minions.store.model import EgressEntry, LedgerEntry, RunRecord, RunStatus, SearchHit
+from minions.store.rules import (
+    UNFINISHED,
+    question_in_progress,
+    require_same_text,
+    run_id_taken,
+)
+from minions.store.summary import DocumentSummary, summarise
+from minions.store.words import query_words, words
+from workers.jobs import JobResult
+
+
+class MemoryStore:
+    """`Store` without a disk: same answers, same errors, nothing survives. Words are searched for
+    as they are written, without the stems that the database knows."""
+
+    def __init__(self) -> None:
+        """An empty store."""
+        self._documents: dict[str, Document] = {}
+        self._chunks: dict[tuple[str, str], list[Chunk]] = {}
+        self._runs: dict[str, RunRecord] = {}
+        self._job_results: dict[str, dict[str, JobResult]] = {}
+        self._cloud_responses: dict[tuple[str, str], CloudResponse] = {}
+        self._ledger: dict[tuple[str, str, int], LedgerEntry] = {}
+        self._egress: list[EgressEntry] = []
+        self._traces: dict[str, dict[str, Any]] = {}
+
+    async def put_document(self, document: Document) -> bool:
+        """Keep a document; False when the same one was there already."""
+        is_new = document.document_id not in self._documents
+        self._documents.setdefault(document.document_id, document)
+        return is_new
+
+    async def get_document(self, document_id: str) -> Document:
+        """Raises NotFound."""
+        return self._known_document(document_id)
+
+    async def list_documents(self) -> list[Document]:
+        """Oldest first."""
+        return list(self._documents.values())
+
+    async def document_summaries(self) -> list[DocumentSummary]:
+        """All documents without their texts, oldest first."""
+        return [summarise(document) for document in self._documents.values()]
+
+    async def delete_document(self, document_id: str) -> None:
+        """Forget a document and its chunks. Raises NotFound."""
+        self._known_document(document_id)
+        del self._documents[document_id]
+        self._chunks = {key: kept for key, kept in self._chunks.items() if key[0] != document_id}
+
+    async def put_chunks(
+        self, document_id: str, chunking_key: str, chunks: Sequence[Chunk]
+    ) -> None:
+        """Replaces. Raises NotFound, and BadRequest for chunks of other text."""
+        require_same_text(self._known_document(document_id), chunks)
+        in_order = sorted(chunks, key=lambda chunk: chunk.index)
+        self._chunks[document_id, chunking_key] = in_order
+
+    async def get_chunks(self, document_id: str, chunking_key: str) -> list[Chunk] | None:
+        """In order; None when not chunked under that key. Raises NotFound."""
+        self._known_document(document_id)
+        kept = self._chunks.get((document_id, chunking_key))
+        return None if kept is None else list(kept)
+
+    async def search(
+        self, document_ids: Sequence[str], chunking_key: str, query: str, limit: int
+    ) -> list[SearchHit]:
+        """Best first, by BM25 over words without diacritics. Any text is a valid query."""
+        texts = {
+            chunk.chunk_id: _folded(words(chunk.text))
+            for document_id in document_ids
+            for chunk in self._chunks.get((document_id, chunking_key), [])
+        }
+        scores = bm25_scores(texts, _folded(query_words(query)))
+        best = sorted(scores.items(), key=lambda item: -item[1])[: max(limit, 0)]
+        return [SearchHit(chunk_id=chunk_id, score=score) for chunk_id, score in best]
+
+    async def open_run(self, record: RunRecord) -> RunRecord:
+        """Keep a new run, or return the queued or running one with the same fingerprint."""
+        unfinished = self._unfinished(record.fingerprint)
+        if unfinished is not None:
+            return _copied(unfinished)
+        if record.run_id in self._runs:
+            raise run_id_taken(record.run_id)
+        self._runs[record.run_id] = _copied(record)
+        return record
+
+    async def get_run(self, run_id: str) -> RunRecord:
+        """Raises NotFound."""
+        return _copied(self._known_run(run_id))
+
+    async def list_runs(self, limit: int = 50) -> list[RunRecord]:
+        """Newest first."""
+        newest_first = sorted(
+            self._runs.values(), key=lambda run: (run.created_at, run.run_id), reverse=True
+        )
+        return [_copied(run) for run in newest_first[: max(limit, 0)]]
+
+    async def update_run(
+        self,
+        run_id: str,
+        status: RunStatus,
+        *,
+        reply: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        """Set the status; a reply or error of None leaves what is there. Raises NotFound."""
+        run = self._known_run(run_id)
+        rival = self._unfinished(run.fingerprint)
+        if status in UNFINISHED and rival is not None and rival.run_id != run_id:
+            raise question_in_progress(run_id, status)
+        changed = replace(
+            run,
+            status=status,
+            reply=run.reply if reply is None else reply,
+            error=run.error if error is None else error,
+            updated_at=time.time(),
+        )
+        self._runs[run_id] = _copied(changed)
+
+    async def record_job_results(self, run_id: str, results: Sequence[JobResult]) -> None:
+        """A job id recorded before is kept as it was. Raises NotFound."""
+        if results:
+            self._known_run(run_id)
+        kept = self._job_results.setdefault(run_id, {})
+        for result in results:
+            kept.setdefault(result.job_id, result)
+
+    async def job_results(self, run_id: str) -> dict[str, JobResult]:
+        """By job id; empty for an unknown run."""
+        return dict(self._job_results.get(run_id, {}))
+
+    async def record_cloud_response(self, run_id: str, response: CloudResponse) -> None:
+        """A second answer to the same call is not kept. Raises NotFound."""
+        self._known_run(run_id)
+        self._cloud_responses.setdefault((run_id, response.idempotency_key), response)
+
+    async def cloud_response(self, run_id: str, idempotency_key: str) -> CloudResponse | None:
+        """None when that call has no recorded answer in that run."""
+        return self._cloud_responses.get((run_id, idempotency_key))
+
+    async def record_ledger(self, entries: Sequence[LedgerEntry]) -> None:
+        """Append; an entry whose (run_id, call_key, attempt) is there already is not doubled."""
+        for entry in entries:
+            self._ledger.setdefault((entry.run_id, entry.call_key, entry.attempt), entry)
+
+    async def ledger(self, run_id: str | None = None) -> list[LedgerEntry]:
+        """Of one run or all, in the order of recording."""
+        return [entry for entry in self._ledger.values() if run_id in (None, entry.run_id)]
+
+    async def record_egress(self, entry: EgressEntry) -> None:
+        """Raises NotFound for an unknown run: send nothing then."""
+        self._known_run(entry.run_id)
+        self._egress.append(entry)
+
+    async def egress(self, run_id: str | None = None) -> list[EgressEntry]:
+        """Of one run or all, in the order of recording."""
+        return [entry for entry in self._egress if run_id in (None, entry.run_id)]
+
+    async def put_trace(self, run_id: str, trace: dict[str, Any]) -> None:
+        """Keep or replace. Raises NotFound."""
+        self._known_run(run_id)
+        self._traces[run_id] = _json_copy(trace)
+
+    async def get_trace(self, run_id: str) -> dict[str, Any]:
+        """Raises NotFound."""
+        if run_id not in self._traces:
+            raise unknown("trace of run", run_id)
+        trace: dict[str, Any] = _json_copy(self._traces[run_id])
+        return trace
+
+    async def close(self) -> None:
+        """Nothing to close; what is kept stays until the store itself goes."""
+
+    def _known_document(self, document_id: str) -> Document:
+        if document_id not in self._documents:
+            raise unknown("document", document_id)
+        return self._documents[document_id]
+
+    def _known_run(self, run_id: str) -> RunRecord:
+        if run_id not in self._runs:
+            raise unknown("run", run_id)
+        return self._runs[run_id]
+
+    def _unfinished(self, fingerprint: str) -> RunRecord | None:
+        for run in self._runs.values():
+            if run.fingerprint == fingerprint and run.status in UNFINISHED:
+                return run
+        return None
+
+
+def _folded(tokens: Sequence[str]) -> list[str]:
+    """Without diacritics, as the database's index sees them."""
+    return [
+        "".join(c for c in unicodedata.normalize("NFKD", token) if not unicodedata.combining(c))
+        for token in tokens
+    ]
+
+
+def _copied(run: RunRecord) -> RunRecord:
+    """Its JSON is the store's own, so that a caller who changes a reply changes no record."""
+    return replace(
+        run,
+        question=_json_copy(run.question),
+        reply=_json_copy(run.reply),
+        error=_json_copy(run.error),
+    )
+
+
+def _json_copy(value: Any) -> Any:
+    return json.loads(json.dumps(value))

@@ -1,0 +1,37 @@
+"""A document as lists show it, in both stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minions.documents.model import Document
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentSummary:
+    """A document without its text and pages, for lists."""
+
+    document_id: str
+    sha256: str
+    name: str
+    media_type: str
+    n_bytes: int
+    """Size of the file."""
+    n_chars: int
+    """Length of the text."""
+    n_pages: int
+    warnings: tuple[str, ...]
+
+
+def summarise(document: Document) -> DocumentSummary:
+    """What lists show of a document."""
+    return DocumentSummary(
+        document_id=document.document_id,
+        sha256=document.sha256,
+        name=document.name,
+        media_type=document.media_type,
+        n_bytes=document.n_bytes,
+        n_chars=len(document.text),
+        n_pages=len(document.pages),
+        warnings=document.warnings,
+    )

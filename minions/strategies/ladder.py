@@ -1,0 +1,212 @@
+"""The strategy `ladder`: the workers read, then the cheapest rung that is good enough.
+
+It owns the order of hops 3 to 8, and nothing else does. `local` is the ladder that never climbs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minions.cloud.model import CloudResponse
+from minions.cloud_prompt import CloudReply, cloud_prompt, parse_reply
+from minions.documents.model import Document
+from minions.errors import CloudError, CloudProtocolError
+from minions.events import RungChosen
+from minions.evidence import find_quote, gather_evidence
+from minions.evidence.model import Citation, Evidence
+from minions.evidence.verify import cite
+from minions.offers import PreparedRung, evidence_spans, passage_spans, prepare
+from minions.question import Reply
+from minions.reading import Reading
+from minions.strategies.session import Session, Standing
+from router import (
+    Decision,
+    Rung,
+    Signals,
+    agreement_of,
+    choose,
+    is_hedged,
+    p_cloud_answer,
+    p_local,
+)
+from workers import WorkerPool
+
+
+async def answer_locally(session: Session, pool: WorkerPool) -> Reply:
+    """Strategy `local`: the draft of the workers, whatever its chances."""
+    reading = await session.read(pool)
+    evidence = weigh(session, reading)
+    signals = signals_of(evidence, reading)
+    rungs = await prepare_rungs(session, reading, evidence, signals)
+    return await session.reply(
+        local_standing(evidence, signals),
+        reason="strategy `local` never asks the cloud",
+        coverage=reading.coverage,
+        jobs=reading.counts,
+        rungs=rungs,
+        document_rung=rungs[-1],
+    )
+
+
+async def climb(session: Session, pool: WorkerPool) -> Reply:
+    """Strategy `ladder`: read, decide, buy, check, and decide again until nothing is worth it."""
+    reading = await session.read(pool)
+    evidence = weigh(session, reading)
+    signals = signals_of(evidence, reading)
+    rungs = await prepare_rungs(session, reading, evidence, signals)
+    standing, tried = local_standing(evidence, signals), Rung.LOCAL
+    while True:
+        decision = decide(session, tried, standing, rungs)
+        if decision.rung is None:
+            break
+        tried = decision.rung
+        try:
+            bought = await ask_cloud(session, next(r for r in rungs if r.offer.rung is tried))
+        except CloudError as error:
+            session.warnings.append(f"The cloud could not help at `{tried}`: {error}")
+            break
+        if bought.p_correct >= standing.p_correct or standing.answer is None:
+            standing = bought
+    return await session.reply(
+        standing,
+        reason=decision.reason,
+        coverage=1.0 if standing.rung is Rung.DOCUMENT else reading.coverage,
+        jobs=reading.counts,
+        rungs=rungs,
+        document_rung=rungs[-1],
+    )
+
+
+def weigh(session: Session, reading: Reading) -> Evidence:
+    """Hop 6: verify every quote, merge answers that agree."""
+    with session.trace.step("evidence") as facts:
+        evidence = gather_evidence(reading.results, reading.chunks, reading.documents)
+        facts["groups"] = [
+            {"answer": g.answer, "score": g.score, "n_claims": len(g.claims)}
+            for g in evidence.groups
+        ]
+        facts["n_unverified"] = evidence.n_unverified
+    if reading.counts.failed:
+        session.warnings.append(
+            f"{reading.counts.failed} of {len(reading.results)} jobs failed: "
+            f"{reading.coverage:.1%} of the text was read."
+        )
+    return evidence
+
+
+def signals_of(evidence: Evidence, reading: Reading) -> Signals:
+    """The router's view of the local results."""
+    draft = evidence.draft
+    claims = draft.claims if draft else ()
+    margins = [claim.margin for claim in claims if claim.margin is not None]
+    return Signals(
+        answered=draft is not None,
+        verified=bool(draft and draft.citations),
+        answer_in_quote=any(claim.answer_in_quote for claim in claims),
+        agreement=agreement_of(len(claims), evidence.n_answered),
+        margin=max(margins, default=None),
+        coverage=reading.coverage,
+        n_answered=evidence.n_answered,
+        n_abstained=evidence.n_abstained,
+        n_failed=evidence.n_failed,
+        hedged=bool(draft and is_hedged(draft.answer)),
+    )
+
+
+def local_standing(evidence: Evidence, signals: Signals) -> Standing:
+    """The draft as an answer, or the local abstention."""
+    draft = evidence.draft
+    return Standing(
+        answer=draft.answer if draft else None,
+        citations=draft.citations if draft else (),
+        rung=Rung.LOCAL,
+        p_correct=p_local(signals),
+    )
+
+
+async def prepare_rungs(
+    session: Session, reading: Reading, evidence: Evidence, signals: Signals
+) -> tuple[PreparedRung, ...]:
+    """The three cloud rungs, lowest first, each with its exact request and price."""
+    text, documents = session.question.text, dict(session.documents)
+    with session.trace.step("offers", cloud=session.terms.model) as facts:
+        spans = {
+            Rung.EVIDENCE: evidence_spans(evidence),
+            Rung.PASSAGES: await passage_spans(text, reading, evidence, session.store),
+        }
+        lower = [
+            prepare(rung, text, pieces, documents, session.terms, session.run_id, signals)
+            for rung, pieces in spans.items()
+        ]
+        rungs = (*lower, session.document_rung())
+        facts["prompt_tokens"] = {r.offer.rung.value: r.offer.prompt_tokens for r in rungs}
+        facts["prompt_version"] = cloud_prompt().version
+    return rungs
+
+
+def decide(
+    session: Session, tried: Rung, standing: Standing, rungs: tuple[PreparedRung, ...]
+) -> Decision:
+    """Hop 7: the router's choice, told to trace and observer."""
+    with session.trace.step("decide", in_hand=standing.rung.value, tried=tried.value) as facts:
+        decision = choose(
+            tried,
+            standing.p_correct,
+            [prepared.offer for prepared in rungs],
+            session.wishes,
+            session.budget.spent_usd,
+        )
+        facts["rung"] = decision.rung.value if decision.rung else None
+        facts["reason"] = decision.reason
+    session.observe(RungChosen(rung=decision.rung, reason=decision.reason))
+    return decision
+
+
+async def ask_cloud(session: Session, prepared: PreparedRung) -> Standing:
+    """Hop 8: buy the rung and check what it says. A refusal, a cut or unreadable answer counts as
+    no answer at this rung, and is said."""
+    rung = prepared.offer.rung
+    with session.trace.step("cloud", rung=rung.value) as facts:
+        response = await session.purchaser.buy(prepared)
+        facts["call_key"] = response.idempotency_key
+        facts["n_attempts"] = len(response.attempts)
+        facts["text"] = response.text
+        reply = read_reply(session, rung, response)
+        citations = verify_citations(reply.citations, prepared, session.documents)
+        facts["n_citations"] = {"claimed": len(reply.citations), "verified": len(citations)}
+    missing = reply.answer is None
+    return Standing(
+        answer=reply.answer,
+        citations=() if missing else citations,
+        rung=rung,
+        p_correct=p_cloud_answer(rung, abstained=missing, verified=bool(citations)),
+    )
+
+
+def read_reply(session: Session, rung: Rung, response: CloudResponse) -> CloudReply:
+    """The cloud's JSON; an unusable one becomes an abstention with a warning."""
+    if response.finish_reason in ("content_filter", "refusal"):
+        session.warnings.append(f"The cloud refused to answer at `{rung}`.")
+        return CloudReply(answer=None, sufficient=False)
+    try:
+        return parse_reply(response.text)
+    except CloudProtocolError as error:
+        session.warnings.append(f"At `{rung}`: {error}")
+        return CloudReply(answer=None, sufficient=False)
+
+
+def verify_citations(
+    quotes: list[str], prepared: PreparedRung, documents: Mapping[str, Document]
+) -> tuple[Citation, ...]:
+    """The quotes that stand in what was sent, at their true place. Others are dropped."""
+    found: dict[tuple[str, int, int], Citation] = {}
+    for quote in quotes:
+        for span in prepared.spans:
+            document = documents[span.document_id]
+            hit = find_quote(quote, document.text[span.start : span.end])
+            if hit is None:
+                continue
+            citation = cite(document, span.start + hit.start, span.start + hit.end)
+            found.setdefault((citation.document_id, citation.start, citation.end), citation)
+            break
+    return tuple(found.values())

@@ -1,0 +1,188 @@
+"""What every strategy works with, and what they share: reading, standing answers, the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from minions.budget import Budget
+from minions.cloud.model import CloudClient
+from minions.documents.model import Document
+from minions.events import Observer
+from minions.evidence.model import Citation
+from minions.offers import (
+    CloudTerms,
+    PreparedRung,
+    cloud_only_price,
+    prepare,
+    whole_documents,
+)
+from minions.purchase import Purchaser
+from minions.question import JobCounts, OfferView, Question, Reply
+from minions.reading import Reading, chunk_limit, chunks_of, plan_jobs, run_jobs
+from minions.receipt import make_receipt
+from minions.store.model import Store
+from minions.trace import Trace
+from router import Rung, Wishes, closed_because
+from workers import JobResult, Sampling, WorkerPool
+
+SAMPLING = Sampling(max_output_tokens=256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The best answer in hand, local or bought."""
+
+    answer: str | None
+    citations: tuple[Citation, ...]
+    rung: Rung
+    p_correct: float
+
+
+@dataclass(kw_only=True)
+class Session:
+    """One question on its way through the house. Everything concrete is handed in."""
+
+    run_id: str
+    question: Question
+    documents: Mapping[str, Document]
+    store: Store
+    terms: CloudTerms
+    client: CloudClient | None
+    observe: Observer
+    trace: Trace
+    chunk_tokens: int
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(cap_usd=self.question.options.max_cost_usd)
+        for document in self.documents.values():
+            self.warnings += [f"{document.name}: {w}" for w in document.warnings]
+
+    @property
+    def wishes(self) -> Wishes:
+        options = self.question.options
+        return Wishes(
+            target=options.target, ceiling=options.privacy, max_cost_usd=options.max_cost_usd
+        )
+
+    @property
+    def purchaser(self) -> Purchaser:
+        """The door to the cloud. Only for sessions that have one."""
+        if self.client is None:
+            raise ValueError("no cloud is set up, so nothing can be bought")
+        return Purchaser(
+            run_id=self.run_id,
+            ceiling=self.question.options.privacy,
+            budget=self.budget,
+            client=self.client,
+            prices=self.terms.prices,
+            store=self.store,
+            observe=self.observe,
+        )
+
+    def document_rung(self) -> PreparedRung:
+        """The rung `document`, which is also the receipt's counterfactual."""
+        spans = whole_documents(list(self.documents.values()))
+        return prepare(
+            Rung.DOCUMENT,
+            self.question.text,
+            spans,
+            dict(self.documents),
+            self.terms,
+            self.run_id,
+            None,
+        )
+
+    async def read(self, pool: WorkerPool) -> Reading:
+        """Hops 3 to 5: every chunk of every document is read once for this question."""
+        task, info = self.question.text, pool.info
+        limit = chunk_limit(
+            info, pool.prompt_overhead_tokens(task), SAMPLING.max_output_tokens, self.chunk_tokens
+        )
+        with self.trace.step("plan", worker=info.model, chunk_tokens=limit) as facts:
+            keys, chunks = set(), []
+            for document in self.documents.values():
+                key, pieces = await chunks_of(document, pool, limit, self.store)
+                keys.add(key)
+                chunks += pieces
+            facts["n_chunks"] = len(chunks)
+        jobs = plan_jobs(chunks, task, info, SAMPLING)
+        with self.trace.step("read", prompt_version=info.prompt_version) as facts:
+            results = await run_jobs(jobs, pool, self.store, self.run_id, self.observe)
+            facts["jobs"] = [_job_facts(result) for result in results]
+        return Reading(
+            documents=self.documents,
+            chunks={chunk.chunk_id: chunk for chunk in chunks},
+            results=results,
+            worker=info,
+            index_key=keys.pop(),
+        )
+
+    async def reply(
+        self,
+        standing: Standing,
+        *,
+        reason: str,
+        coverage: float,
+        jobs: JobCounts,
+        rungs: Sequence[PreparedRung],
+        document_rung: PreparedRung,
+    ) -> Reply:
+        """The reply with its receipt, from the ledger as it stands on disk."""
+        cloud_only_usd, method = cloud_only_price(self.terms, document_rung)
+        receipt = make_receipt(
+            await self.store.ledger(self.run_id),
+            cloud_only_usd,
+            method,
+            self.terms.prices.snapshot_id,
+        )
+        if receipt.cloud_usd is None:
+            self.warnings.append(
+                "What the cloud was paid is not known exactly: an attempt ended without usage, or "
+                f"the price of {self.terms.model} is unknown."
+            )
+        return Reply(
+            answer=standing.answer,
+            citations=standing.citations,
+            rung=standing.rung,
+            p_correct=standing.p_correct,
+            p_correct_source="prior",
+            coverage=coverage,
+            jobs=jobs,
+            receipt=receipt,
+            reason=reason,
+            offers=tuple(self._view(prepared) for prepared in rungs),
+            warnings=tuple(self.warnings),
+            trace_id=self.run_id,
+        )
+
+    def _view(self, prepared: PreparedRung) -> OfferView:
+        offer = prepared.offer
+        return OfferView(
+            rung=offer.rung,
+            prompt_tokens=offer.prompt_tokens,
+            expected_usd=offer.expected_usd,
+            worst_usd=offer.worst_usd,
+            p_correct=offer.p_correct,
+            closed=closed_because(offer, self.wishes, self.budget.spent_usd),
+        )
+
+
+def _job_facts(result: JobResult) -> dict[str, Any]:
+    """A job result as the trace keeps it."""
+    return {
+        "job_id": result.job_id,
+        "chunk_id": result.chunk_id,
+        "status": result.status.value,
+        "answer": result.answer,
+        "citation": result.citation,
+        "margin": result.margin,
+        "logprob": result.logprob,
+        "raw_output": result.raw_output,
+        "error": result.error,
+        "prefilled_tokens": result.usage.prefilled_tokens,
+        "output_tokens": result.usage.output_tokens,
+        "elapsed_s": round(result.elapsed_s, 4),
+    }

@@ -1,0 +1,250 @@
+"""The schedule against a small model of llama.cpp's unified cache, with hypothesis as the user."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workers.llama.schedule import ROOT_SEQUENCE, Limits, Request, Schedule, Step, Tokens
+
+
+def tokens(n: int) -> Tokens:
+    return np.zeros(n, np.int32)
+
+
+def request(
+    ticket: int, chunk: str = "c", n_chunk: int = 10, n_job: int = 4, n_output: int = 3
+) -> Request:
+    return Request(
+        ticket=ticket,
+        chunk=chunk,
+        chunk_tokens=tokens(n_chunk),
+        job_tokens=tokens(n_job),
+        max_output_tokens=n_output,
+    )
+
+
+def limits(
+    n_sequences: int = 8, n_cells: int = 200, n_batch: int = 16, live_chunks: int = 2
+) -> Limits:
+    return Limits(
+        n_sequences=n_sequences, n_cells=n_cells, n_batch=n_batch, live_chunks=live_chunks
+    )
+
+
+@dataclass
+class Cache:
+    """A unified cache: every computed token is a cell, a fork shares its parent's cells."""
+
+    n_cells: int
+    n_sequences: int
+    cells: dict[int, list[int]] = field(default_factory=dict)
+    serial: itertools.count[int] = field(default_factory=itertools.count)
+    n_prefilled: int = 0
+
+    def clear(self, sequence: int) -> None:
+        self.cells.pop(sequence, None)
+
+    def apply(self, step: Step) -> None:
+        for sequence in step.clear:
+            self.clear(sequence)
+        for fork in step.forks:
+            assert fork.child not in self.cells, "a sequence was reused before it was cleared"
+            self.cells[fork.child] = list(self.cells.get(fork.parent, []))
+
+    def compute(self, step: Step) -> None:
+        for branch in step.decode:
+            self._extend(branch.sequence, 1)
+        for piece in step.prefill:
+            assert len(self.cells.get(piece.branch.sequence, [])) == piece.first_position
+            self._extend(piece.branch.sequence, len(piece.tokens))
+            self.n_prefilled += len(piece.tokens)
+        in_use = {cell for cells in self.cells.values() for cell in cells}
+        assert len(in_use) <= self.n_cells
+        assert len(self.cells) <= self.n_sequences
+        assert all(0 <= sequence < self.n_sequences for sequence in self.cells)
+
+    def _extend(self, sequence: int, n: int) -> None:
+        held = self.cells.setdefault(sequence, [])
+        held.extend(itertools.islice(self.serial, n))
+
+
+class Run:
+    """Drives a schedule as the engine does and keeps what came of each job."""
+
+    def __init__(self, schedule: Schedule, bounds: Limits) -> None:
+        self.schedule = schedule
+        self.bounds = bounds
+        self.cache = Cache(bounds.n_cells, bounds.n_sequences)
+        self.outputs_left: dict[int, int] = {}
+        self.ended: list[int] = []
+        self.billed = 0
+
+    def add(self, asked: Request) -> None:
+        self.schedule.add(asked)
+        self.outputs_left[asked.ticket] = asked.max_output_tokens
+
+    def end(self, ticket: int) -> None:
+        ended = self.schedule.end(ticket)
+        self.billed += ended.prefilled_tokens
+        for sequence in ended.sequences:
+            self.cache.clear(sequence)
+        del self.outputs_left[ticket]
+        self.ended.append(ticket)
+
+    def step(self, *, no_slot: bool = False) -> Step:
+        step = self.schedule.plan()
+        self.cache.apply(step)
+        n_rows = len(step.decode) + sum(len(piece.tokens) for piece in step.prefill)
+        assert n_rows <= self.bounds.n_batch
+        if no_slot:
+            self.give_way()
+            return step
+        self.cache.compute(step)
+        self.schedule.commit(step)
+        for ticket in step.sampled:
+            self.sample(ticket)
+        return step
+
+    def sample(self, ticket: int) -> None:
+        self.outputs_left[ticket] -= 1
+        if self.outputs_left[ticket] == 0:
+            self.end(ticket)
+
+    def give_way(self) -> None:
+        withdrawn = self.schedule.give_way()
+        if withdrawn:
+            for sequence in withdrawn.sequences:
+                self.cache.clear(sequence)
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from("abcdef"),
+        st.integers(1, 20),
+        st.integers(1, 12),
+    ),
+    max_size=30,
+)
+CHUNK_SIZES = {"a": 0, "b": 1, "c": 17, "d": 40, "e": 63, "f": 90}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    asked=REQUESTS,
+    n_instructions=st.integers(0, 20),
+    n_sequences=st.integers(3, 9),
+    n_batch=st.integers(9, 40),
+    n_cells=st.integers(142, 260),
+    live_chunks=st.integers(1, 4),
+    events=st.lists(st.sampled_from(["go", "go", "go", "no slot", "cancel"]), max_size=60),
+    data=st.data(),
+)
+def test_every_job_ends_once_within_the_limits(
+    asked: list[tuple[str, int, int]],
+    n_instructions: int,
+    n_sequences: int,
+    n_batch: int,
+    n_cells: int,
+    live_chunks: int,
+    events: list[str],
+    data: st.DataObject,
+) -> None:
+    bounds = limits(n_sequences, n_cells, n_batch, live_chunks)
+    run = Run(Schedule(limits=bounds, instructions=tokens(n_instructions)), bounds)
+    script = iter(events)
+    for ticket, (chunk, n_job, n_output) in enumerate(asked):
+        run.add(request(ticket, chunk, CHUNK_SIZES[chunk], n_job, n_output))
+    for _ in range(3000):
+        if not run.outputs_left:
+            break
+        event = next(script, "go")
+        if event == "cancel":
+            run.end(data.draw(st.sampled_from(sorted(run.outputs_left))))
+        run.step(no_slot=event == "no slot")
+    assert sorted(run.ended) == list(range(len(asked)))
+    assert set(run.cache.cells) <= {ROOT_SEQUENCE}
+    unpaid = n_instructions if run.billed < run.cache.n_prefilled else 0
+    assert run.billed + unpaid == run.cache.n_prefilled
+
+
+def test_chunk_is_computed_once_and_its_first_job_pays() -> None:
+    bounds = limits(n_batch=64)
+    schedule = Schedule(limits=bounds, instructions=tokens(5))
+    run = Run(schedule, bounds)
+    for ticket in range(3):
+        run.add(request(ticket, n_chunk=10, n_job=4, n_output=1))
+    while run.outputs_left:
+        run.step()
+    assert run.cache.n_prefilled == 5 + 10 + 3 * 4
+
+
+def test_bills_of_the_jobs() -> None:
+    schedule = Schedule(limits=limits(n_batch=64), instructions=tokens(5))
+    for ticket in range(2):
+        schedule.add(request(ticket, n_chunk=10, n_job=4))
+    for _ in range(3):
+        schedule.commit(schedule.plan())
+    assert [schedule.end(ticket).prefilled_tokens for ticket in (1, 0)] == [4, 5 + 10 + 4]
+
+
+def test_decode_rows_come_first_and_the_rest_of_the_batch_prefills() -> None:
+    bounds = limits(n_batch=12, n_cells=400)
+    run = Run(Schedule(limits=bounds, instructions=tokens(3)), bounds)
+    run.add(request(0, "a", n_chunk=5, n_output=50))
+    run.add(request(1, "b", n_chunk=100))
+    for _ in range(5):
+        step = run.step()
+    assert [branch.ticket for branch in step.decode] == [0]
+    assert sum(len(piece.tokens) for piece in step.prefill) == 11
+
+
+def test_no_more_chunks_are_live_than_allowed_and_they_open_in_order() -> None:
+    bounds = limits(live_chunks=1, n_cells=10_000, n_batch=512)
+    run = Run(Schedule(limits=bounds, instructions=tokens(3)), bounds)
+    for ticket, chunk in enumerate("abcabc"):
+        run.add(request(ticket, chunk))
+    while run.outputs_left:
+        run.step()
+    assert run.ended == [0, 3, 1, 4, 2, 5]
+
+
+def test_a_job_of_a_live_chunk_joins_it() -> None:
+    bounds = limits(n_batch=64)
+    run = Run(Schedule(limits=bounds, instructions=tokens(0)), bounds)
+    run.add(request(0, "a", n_output=20))
+    for _ in range(4):
+        run.step()
+    run.add(request(1, "a", n_output=1))
+    while run.outputs_left:
+        run.step()
+    assert run.cache.n_prefilled == 10 + 2 * 4
+
+
+def test_a_job_over_the_cells_is_refused() -> None:
+    schedule = Schedule(limits=limits(n_cells=30), instructions=tokens(10))
+    asked = request(0, n_chunk=14, n_job=4, n_output=3)
+    assert schedule.n_cells_needed(asked) == 31
+    with pytest.raises(ValueError, match="over the 30 cells"):
+        schedule.add(asked)
+
+
+def test_a_lone_job_has_nobody_to_make_room() -> None:
+    schedule = Schedule(limits=limits(n_batch=64), instructions=tokens(2))
+    schedule.add(request(0))
+    for _ in range(3):
+        schedule.commit(schedule.plan())
+    assert schedule.give_way() is None
+
+
+@pytest.mark.parametrize(
+    "bad", [{"n_sequences": 2}, {"n_batch": 4}, {"live_chunks": 0}], ids=lambda bad: next(iter(bad))
+)
+def test_limits_that_could_not_work_are_refused(bad: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        limits(**bad)

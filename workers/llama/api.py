@@ -1,0 +1,482 @@
+"""The wall around llama.cpp: the only module that calls its C functions.
+
+A broken precondition in llama.cpp is a GGML_ASSERT, which ends the process. So every call here
+checks its arguments first and raises a Python error instead. Written for llama-cpp-python 0.3.36
+(llama.cpp 0c1e57098), whose low-level names it uses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import functools
+from collections import deque
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+from llama_cpp import _ggml
+
+from workers.errors import EngineCrashed, EngineUnavailable, ModelCorrupt, ModelNotFound
+from workers.llama.schedule import Tokens
+
+Logits = npt.NDArray[np.float32]
+"""Shape (rows, vocabulary), or (vocabulary,) for one row."""
+
+_GGUF_MAGIC: Final = b"GGUF"
+_LOG_WARNING: Final = 3
+_LOG_CONTINUED: Final = 5
+_NO_SLOT: Final = 1
+_TOKEN_IS_NOT_TEXT: Final = (
+    llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+    | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+    | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+)
+_KV_TYPES: Final = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+_TOKEN_DATA: Final = np.dtype(
+    [("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True
+)
+_REJECTED: Final = -1e30
+"""llama.cpp sets the logit of a rejected token to minus infinity."""
+
+
+class DecodeOutcome(enum.Enum):
+    """What became of a batch that was not an error."""
+
+    DONE = enum.auto()
+    NO_SLOT = enum.auto()
+    """The cache has no room for it; nothing was changed, so it may be tried again."""
+
+
+class _Log:
+    """Keeps llama.cpp's last warnings, for error messages, and lets nothing reach stderr."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=6)
+        self._callback = llama_cpp.llama_log_callback(self._note)  # C holds it: never collected
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _note(self, level: int, text: bytes, _user_data: object) -> None:
+        if _LOG_WARNING <= level < _LOG_CONTINUED and text.strip(b". \n"):
+            self._lines.append(text.decode("utf-8", "replace").strip())
+
+    def clear(self) -> None:
+        self._lines.clear()
+
+    def __str__(self) -> str:
+        return "; ".join(self._lines) or "no reason given"
+
+
+@functools.cache
+def _backend() -> _Log:
+    """Start llama.cpp once in this process."""
+    log = _Log()
+    llama_cpp.llama_backend_init()
+    return log
+
+
+def can_offload() -> bool:
+    """Whether this build of llama.cpp can put layers on a GPU."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def free_gpu_bytes() -> int:
+    """Free memory of all GPUs that llama.cpp sees; 0 where there is none."""
+    _backend()
+    return sum(free for kind, free in _devices() if kind in _GPU_KINDS)
+
+
+_GPU_KINDS: Final = (1, 2)
+"""GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU of ggml-backend.h."""
+
+
+def _devices() -> list[tuple[int, int]]:
+    """(kind, free bytes) of each ggml device, the CPU included."""
+    lib = _ggml.libggml
+    lib.ggml_backend_dev_count.restype = ctypes.c_size_t
+    lib.ggml_backend_dev_get.restype = ctypes.c_void_p
+    lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    lib.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    pointer = ctypes.POINTER(ctypes.c_size_t)
+    lib.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, pointer, pointer]
+    lib.ggml_backend_dev_memory.restype = None
+    found = []
+    for index in range(lib.ggml_backend_dev_count()):
+        device, free, total = lib.ggml_backend_dev_get(index), ctypes.c_size_t(), ctypes.c_size_t()
+        lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        found.append((int(lib.ggml_backend_dev_type(device)), free.value))
+    return found
+
+
+def check_gguf(path: Path) -> None:
+    """Raise ModelNotFound or ModelCorrupt when `path` can't be a GGUF file."""
+    if not path.is_file():
+        raise ModelNotFound(f"no model file at {path}: check the path, or pull the model first")
+    with path.open("rb") as file:
+        magic = file.read(len(_GGUF_MAGIC))
+    if magic != _GGUF_MAGIC:
+        raise ModelCorrupt(
+            f"{path} is not a GGUF file: it starts with {magic!r}, not {_GGUF_MAGIC!r}. "
+            "Download it again, or convert the model to GGUF."
+        )
+
+
+class LlamaModel:
+    """Weights, vocabulary and metadata of one GGUF file."""
+
+    def __init__(self, path: Path, *, n_gpu_layers: int = 0, vocab_only: bool = False) -> None:
+        """Load `path`. Raises ModelNotFound, ModelCorrupt (cut, not a GGUF) or EngineUnavailable
+        (an architecture that this llama.cpp does not know)."""
+        check_gguf(path)
+        log = _backend()
+        log.clear()
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        params.vocab_only = vocab_only
+        self._model: Any = llama_cpp.llama_model_load_from_file(bytes(path), params)
+        if not self._model:
+            raise _load_error(path, str(log))
+        self._vocab: Any = llama_cpp.llama_model_get_vocab(self._model)
+        self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+
+    @property
+    def handle(self) -> Any:
+        """The C pointer, for `LlamaContext` and the grammar; raises EngineCrashed once closed."""
+        if not self._model:
+            raise EngineCrashed("the model was closed: load it again")
+        return self._model
+
+    @property
+    def architecture(self) -> str:
+        """`gpt-oss`, `llama`, `qwen3`, …"""
+        return self.metadata("general.architecture") or "unknown"
+
+    @property
+    def quantisation(self) -> str:
+        """As llama.cpp names the file's type, e.g. `MXFP4 MoE`; `unknown` when not stated."""
+        if self.metadata("general.file_type") is None:
+            return "unknown"
+        name = llama_cpp.llama_ftype_name(llama_cpp.llama_model_ftype(self.handle))
+        return name.decode() if name else "unknown"
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Longest context that the model was made for, in tokens."""
+        return int(llama_cpp.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def kv_values_per_cell(self) -> int:
+        """Numbers that the cache stores for one token, keys and values of all layers together."""
+        n_layers = int(llama_cpp.llama_model_n_layer(self.handle))
+        n_heads = int(llama_cpp.llama_model_n_head_kv(self.handle))
+        return n_layers * n_heads * (self._head_width("key") + self._head_width("value"))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template of the file."""
+        template = llama_cpp.llama_model_chat_template(self.handle, None)
+        return template.decode() if template else None
+
+    @property
+    def bos_token(self) -> int | None:
+        """The token that must begin every prompt; None when the model wants none."""
+        if not llama_cpp.llama_vocab_get_add_bos(self._vocab):
+            return None
+        return _token_or_none(llama_cpp.llama_vocab_bos(self._vocab))
+
+    def special_text(self, name: str) -> str:
+        """Text of the `bos` or `eos` token, as chat templates ask for it; empty when unset."""
+        token = {"bos": llama_cpp.llama_vocab_bos, "eos": llama_cpp.llama_vocab_eos}[name]
+        token_id = _token_or_none(token(self._vocab))
+        return "" if token_id is None else self.token_bytes(token_id).decode("utf-8", "replace")
+
+    def metadata(self, key: str) -> str | None:
+        """A single value of the file's header; None when it is absent or a list."""
+        buffer = ctypes.create_string_buffer(512)
+        length = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+    def tokenize(self, text: bytes, *, parse_special: bool) -> list[int]:
+        """llama.cpp's own tokenizer, without BOS and EOS.
+
+        Even without `parse_special` it turns tokens of the kind "user defined", such as gpt-oss's
+        `<|start|>`, into their ids; and std::regex overflows the stack on runs of some ten
+        thousand letters or spaces. `LlamaTokenizer` guards against both."""
+        size = len(text) + 8
+        buffer = (ctypes.c_int32 * size)()
+        n = llama_cpp.llama_tokenize(
+            self._open_vocab(), text, len(text), buffer, size, False, parse_special
+        )
+        if n < 0:
+            raise EngineCrashed(f"llama_tokenize gave {n} for {len(text)} bytes")
+        return buffer[:n]
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes a token stands for, control tokens included."""
+        self._check_token(token)
+        buffer = ctypes.create_string_buffer(512)
+        n = llama_cpp.llama_token_to_piece(self._open_vocab(), token, buffer, len(buffer), 0, True)
+        return buffer.raw[:n] if n >= 0 else b""
+
+    def special_tokens(self) -> dict[int, bytes]:
+        """Every token that is not ordinary text, with its bytes: control, unknown, user defined."""
+        vocab = self._open_vocab()
+        attribute = llama_cpp.llama_vocab_get_attr
+        return {
+            token: self.token_bytes(token)
+            for token in range(self.n_vocab)
+            if attribute(vocab, token) & _TOKEN_IS_NOT_TEXT
+        }
+
+    def new_grammar(self, gbnf: str) -> Grammar:
+        """llama.cpp's grammar sampler over this vocabulary. Raises ValueError on bad GBNF."""
+        pointer = llama_cpp.llama_sampler_init_grammar(self._open_vocab(), gbnf.encode(), b"root")
+        if not pointer:
+            raise ValueError(f"llama.cpp can't parse the grammar: {_backend()}")
+        return Grammar(pointer, self.n_vocab)
+
+    def close(self) -> None:
+        """Free the weights. Contexts and grammars of this model must be closed before."""
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+        self._model = self._vocab = None
+
+    def _open_vocab(self) -> Any:
+        return self._vocab if self.handle else None
+
+    def _check_token(self, token: int) -> None:
+        if not 0 <= token < self.n_vocab:
+            raise ValueError(f"token {token} is outside the vocabulary of {self.n_vocab}")
+
+    def _head_width(self, kind: str) -> int:
+        stated = self.metadata(f"{self.architecture}.attention.{kind}_length")
+        if stated is not None:
+            return int(stated)
+        n_embd = int(llama_cpp.llama_model_n_embd(self.handle))
+        return n_embd // max(1, int(llama_cpp.llama_model_n_head(self.handle)))
+
+
+def _token_or_none(token: int) -> int | None:
+    """llama.cpp's -1 means that a vocabulary has no such token."""
+    return token if token >= 0 else None
+
+
+def _load_error(path: Path, reason: str) -> ModelCorrupt | EngineUnavailable:
+    """Tell a broken file from one that is only too new."""
+    if "unknown model architecture" in reason:
+        return EngineUnavailable(f"llama.cpp can't run {path} ({reason}): update llama-cpp-python")
+    return ModelCorrupt(
+        f"llama.cpp can't load {path}: {reason}. The file is cut or damaged: download it again."
+    )
+
+
+class Grammar:
+    """A state of llama.cpp's grammar sampler: which tokens may come next."""
+
+    def __init__(self, pointer: Any, n_vocab: int) -> None:
+        self._pointer = pointer
+        self._n_vocab = n_vocab
+        self._one = np.zeros(1, _TOKEN_DATA)
+        self._one_array = _token_array(self._one)
+
+    def clone(self) -> Grammar:
+        """An independent grammar in the same state (some microseconds)."""
+        return Grammar(llama_cpp.llama_sampler_clone(self._open()), self._n_vocab)
+
+    def allows(self, token: int) -> bool:
+        """Whether one token may come next (some microseconds)."""
+        self._one["id"] = token
+        self._one["logit"] = 0.0
+        llama_cpp.llama_sampler_apply(self._open(), ctypes.byref(self._one_array))
+        return bool(self._one["logit"][0] > _REJECTED)
+
+    def allowed(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
+        """For each of `tokens` whether it may come next; 0.1 to 0.3 us a token."""
+        data = np.zeros(len(tokens), _TOKEN_DATA)
+        data["id"] = tokens
+        array = _token_array(data)
+        llama_cpp.llama_sampler_apply(self._open(), ctypes.byref(array))
+        mask: npt.NDArray[np.bool_] = data["logit"] > _REJECTED
+        return mask
+
+    def accept(self, token: int) -> None:
+        """Advance. Raises ValueError when `token` is not allowed: C++ would end the process."""
+        if not 0 <= token < self._n_vocab or not self.allows(token):
+            raise ValueError(f"the grammar does not allow token {token} here")
+        llama_cpp.llama_sampler_accept(self._open(), token)
+
+    def close(self) -> None:
+        """Free it. Safe to call twice."""
+        if self._pointer:
+            llama_cpp.llama_sampler_free(self._pointer)
+        self._pointer = None
+
+    def _open(self) -> Any:
+        if not self._pointer:
+            raise EngineCrashed("the grammar was closed")
+        return self._pointer
+
+
+def _token_array(data: npt.NDArray[Any]) -> Any:
+    """A C view of `data`, which must outlive it."""
+    pointer = ctypes.cast(data.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
+    return llama_cpp.llama_token_data_array(pointer, len(data), -1, False)
+
+
+class Batch:
+    """Rows for one `llama_decode`, in numpy arrays that C reads in place.
+
+    Row i is token `token[i]` at `position[i]` of the one sequence `sequence[i]`; where `wanted[i]`
+    is 1 its logits are kept."""
+
+    def __init__(self, capacity: int) -> None:
+        self.n_rows = 0
+        self.n_wanted = 0
+        self.token = np.zeros(capacity, np.int32)
+        self.position = np.zeros(capacity, np.int32)
+        self.sequence = np.zeros(capacity, np.int32)
+        self.wanted = np.zeros(capacity, np.int8)
+        self._one_each = np.ones(capacity, np.int32)
+        first, width = self.sequence.ctypes.data, self.sequence.itemsize
+        self._sequence_at = (first + width * np.arange(capacity)).astype(np.uint64)
+        self._struct = self._view()
+
+    def clear(self) -> None:
+        self.n_rows = self.n_wanted = 0
+
+    def add(self, tokens: Tokens, *, first_position: int, sequence: int, wanted: bool) -> None:
+        """Append consecutive tokens of one sequence; `wanted` asks for the last one's logits.
+
+        Raises ValueError when they don't fit."""
+        begin, end = self.n_rows, self.n_rows + len(tokens)
+        if end > len(self.token):
+            raise ValueError(f"{end} rows for a batch of {len(self.token)}")
+        self.token[begin:end] = tokens
+        self.position[begin:end] = np.arange(first_position, first_position + len(tokens))
+        self.sequence[begin:end] = sequence
+        self.wanted[begin:end] = 0
+        if wanted and len(tokens):
+            self.wanted[end - 1] = 1
+            self.n_wanted += 1
+        self.n_rows = end
+
+    def c_struct(self) -> Any:
+        """The `llama_batch` with the rows added so far."""
+        self._struct.n_tokens = self.n_rows
+        return self._struct
+
+    def _view(self) -> Any:
+        batch = llama_cpp.llama_batch()
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "token": self.token,
+            "pos": self.position,
+            "n_seq_id": self._one_each,
+            "seq_id": self._sequence_at,
+            "logits": self.wanted,
+        }
+        for name, array in arrays.items():
+            setattr(batch, name, ctypes.cast(array.ctypes.data, type(getattr(batch, name))))
+        return batch
+
+
+class LlamaContext:
+    """The KV cache and the compute buffers of one engine, over a loaded model.
+
+    The cache is unified and keeps full-size sliding-window layers: only so can sequences share a
+    prefix without copying it, and be rolled back safely."""
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        n_ctx: int,
+        n_sequences: int,
+        n_batch: int,
+        n_threads: int,
+        kv_type: str,
+    ) -> None:
+        """Raises EngineUnavailable when llama.cpp can't build it (mostly: memory)."""
+        self._model = model
+        self.n_sequences = n_sequences
+        self.n_batch = n_batch
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_seq_max = n_ctx, n_sequences
+        params.n_batch = params.n_ubatch = n_batch
+        params.n_outputs_max = n_sequences  # each sequence wants at most one row's logits
+        params.n_threads = params.n_threads_batch = n_threads
+        params.type_k = params.type_v = _KV_TYPES[kv_type]
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
+        params.kv_unified = params.swa_full = params.no_perf = True
+        log = _backend()
+        log.clear()
+        self._context: Any = llama_cpp.llama_init_from_model(model.handle, params)
+        if not self._context:
+            raise EngineUnavailable(
+                f"llama.cpp can't make a context of {n_ctx} cells ({kv_type}): {log}"
+            )
+        self._memory: Any = llama_cpp.llama_get_memory(self._context)
+        self.n_ctx = int(llama_cpp.llama_n_ctx(self._context))
+
+    def decode(self, batch: Batch) -> DecodeOutcome:
+        """Compute the rows of `batch`. Raises EngineCrashed when llama.cpp fails."""
+        self._check_batch(batch)
+        code = llama_cpp.llama_decode(self._open(), batch.c_struct())
+        if code == _NO_SLOT:
+            return DecodeOutcome.NO_SLOT
+        if code != 0:
+            raise EngineCrashed(f"llama_decode gave {code}: {_backend()}")
+        return DecodeOutcome.DONE
+
+    def logits(self, n_rows: int) -> Logits:
+        """The wanted rows of the last batch, in its order; shape (n_rows, vocabulary).
+
+        A read-only view of llama.cpp's memory: valid until the next `decode`."""
+        pointer = llama_cpp.llama_get_logits(self._open())
+        if not pointer:
+            raise EngineCrashed("llama.cpp kept no logits of the last batch")
+        rows = np.ctypeslib.as_array(pointer, shape=(n_rows, self._model.n_vocab))
+        rows.flags.writeable = False
+        return rows
+
+    def fork(self, *, parent: int, child: int) -> None:
+        """Let sequence `child` share all of `parent`'s cells."""
+        self._check_sequence(parent)
+        self._check_sequence(child)
+        llama_cpp.llama_memory_seq_cp(self._open_memory(), parent, child, -1, -1)
+
+    def clear(self, sequence: int) -> None:
+        """Forget a sequence; cells that nobody else shares become free."""
+        self._check_sequence(sequence)
+        llama_cpp.llama_memory_seq_rm(self._open_memory(), sequence, -1, -1)
+
+    def close(self) -> None:
+        """Free the cache. Safe to call twice."""
+        if self._context:
+            llama_cpp.llama_free(self._context)
+        self._context = self._memory = None
+
+    def _open(self) -> Any:
+        if not self._context:
+            raise EngineCrashed("the engine was closed: build a new one")
+        return self._context
+
+    def _open_memory(self) -> Any:
+        return self._memory if self._open() else None
+
+    def _check_sequence(self, sequence: int) -> None:
+        if not 0 <= sequence < self.n_sequences:
+            raise ValueError(f"sequence {sequence} is not one of {self.n_sequences}")
+
+    def _check_batch(self, batch: Batch) -> None:
+        """What llama.cpp would answer with an abort of the process."""
+        rows = slice(0, batch.n_rows)
+        if not 0 < batch.n_rows <= self.n_batch:
+            raise ValueError(f"{batch.n_rows} rows, the context takes 1 to {self.n_batch}")
+        if batch.n_wanted > self.n_sequences:
+            raise ValueError(f"{batch.n_wanted} rows of logits, at most {self.n_sequences}")
+        if not 0 <= batch.token[rows].min() <= batch.token[rows].max() < self._model.n_vocab:
+            raise ValueError(f"a token is outside the vocabulary of {self._model.n_vocab}")
+        if not 0 <= batch.sequence[rows].min() <= batch.sequence[rows].max() < self.n_sequences:
+            raise ValueError(f"a sequence is not one of {self.n_sequences}")

@@ -1,0 +1,121 @@
+"""The JSON that an answer must be, and which tokens may open its value.
+
+The prompt ends with `{"answer":`, so the grammar begins there. A grammar check of the whole
+vocabulary costs tens of milliseconds at 200k tokens, a check of one token microseconds: `sampling`
+therefore draws first and checks what it drew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.errors import EngineUnavailable
+from workers.llama.api import Grammar, LlamaModel, Logits
+from workers.llama.schedule import Tokens
+
+PREFILL: Final = '{"answer":'
+
+GBNF: Final = r"""
+root     ::= " "? ( "null, \"citation\": null}" | answer ", \"citation\": " citation "}" )
+answer   ::= "\"" char+ "\""
+citation ::= "null" | "\"" char* "\""
+char     ::= [^"\\\x7F\x00-\x1F] | "\\" ( ["\\/bfnrt] | "u" hex hex hex hex )
+hex      ::= [0-9a-fA-F]
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Opening:
+    """The tokens that may come first in the value, by what they decide."""
+
+    strings: Tokens
+    """Open a string, alone or after a space: the worker answers."""
+    nulls: Tokens
+    """Begin `null`: the worker abstains."""
+    spaces: Tokens
+    """A bare space: nothing is decided yet."""
+
+    def gap(self, row: Logits) -> float:
+        """Distance in logits between the best token that answers and the best that abstains.
+
+        This is the worker's margin: how clear it was that the excerpt holds the answer or not."""
+        return abs(float(row[self.strings].max()) - float(row[self.nulls].max()))
+
+
+class AnswerGrammar:
+    """The grammar at its start, for one vocabulary; every generation gets a state of its own."""
+
+    def __init__(self, model: LlamaModel, control_tokens: frozenset[int]) -> None:
+        """Raises EngineUnavailable when the vocabulary has no token for `"` or for `null`."""
+        self._start = model.new_grammar(GBNF)
+        self._is_control = np.zeros(model.n_vocab, np.bool_)
+        self._is_control[list(control_tokens)] = True
+        self.at_start = self._opening(model, self._start)
+        self.after_space = self._opening_after_space(model)
+
+    def start(self) -> GrammarState:
+        """A new state at the start of the value."""
+        return GrammarState(self._start.clone(), self._is_control)
+
+    def close(self) -> None:
+        """Free the grammar; states that were started live on."""
+        self._start.close()
+
+    def _opening(self, model: LlamaModel, grammar: Grammar) -> Opening:
+        vocabulary = np.arange(model.n_vocab, dtype=np.int32)
+        allowed = vocabulary[grammar.allowed(vocabulary) & ~self._is_control]
+        texts = {int(token): model.token_bytes(int(token)).lstrip(b" ") for token in allowed}
+        opening = Opening(
+            strings=_select(texts, b'"'), nulls=_select(texts, b"n"), spaces=_select(texts, b"")
+        )
+        if not len(opening.strings) or not len(opening.nulls):
+            raise EngineUnavailable(
+                "this model's vocabulary can't write a JSON string or null: use another model"
+            )
+        return opening
+
+    def _opening_after_space(self, model: LlamaModel) -> Opening:
+        if not len(self.at_start.spaces):
+            return self.at_start
+        grammar = self._start.clone()
+        try:
+            grammar.accept(int(self.at_start.spaces[0]))
+            return self._opening(model, grammar)
+        finally:
+            grammar.close()
+
+
+def _select(texts: dict[int, bytes], first: bytes) -> Tokens:
+    """Tokens whose text begins with the byte `first`, or is empty if `first` is."""
+    return np.array([token for token, text in texts.items() if text[:1] == first], np.int32)
+
+
+class GrammarState:
+    """Which tokens may come next in one answer.
+
+    Control tokens never may: llama.cpp's grammar sees `<|end|>` as seven ordinary characters and
+    would let it stand inside a string."""
+
+    def __init__(self, grammar: Grammar, is_control: npt.NDArray[np.bool_]) -> None:
+        self._grammar = grammar
+        self._is_control = is_control
+
+    def allows(self, token: int) -> bool:
+        """Whether `token` may come next."""
+        return not self._is_control[token] and self._grammar.allows(token)
+
+    def keep_allowed(self, tokens: Tokens) -> Tokens:
+        """Those of `tokens` that may come next, in their order."""
+        return tokens[self._grammar.allowed(tokens) & ~self._is_control[tokens]]
+
+    def accept(self, token: int) -> None:
+        """Advance past `token`."""
+        self._grammar.accept(token)
+
+    def close(self) -> None:
+        """Free the state. Safe to call twice."""
+        self._grammar.close()

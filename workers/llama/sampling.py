@@ -1,0 +1,93 @@
+"""Choosing one token from one row of logits, under a grammar."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Protocol
+
+import numpy as np
+
+from workers.errors import JobRejected
+from workers.jobs import Sampling
+from workers.llama.api import Logits
+from workers.llama.schedule import Tokens
+
+_WALK: Final = 64
+"""Best tokens that are tried when the first choice is refused, before the whole vocabulary is."""
+
+
+class Constraint(Protocol):
+    """What may come next."""
+
+    def allows(self, token: int) -> bool: ...
+
+    def keep_allowed(self, tokens: Tokens) -> Tokens: ...
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raise JobRejected when a job asks for what can't be sampled."""
+    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
+        raise JobRejected(f"temperature is {sampling.temperature}, must be 0 or above")
+    if sampling.top_k < 1:
+        raise JobRejected(f"top_k is {sampling.top_k}, must be at least 1")
+    if sampling.max_output_tokens < 1:
+        raise JobRejected(f"max_output_tokens is {sampling.max_output_tokens}, must be at least 1")
+    if sampling.seed < 0:
+        raise JobRejected(f"seed is {sampling.seed}, must be 0 or above")
+
+
+class Sampler:
+    """One job's way to draw: greedy, or from its own seeded generator."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._temperature = sampling.temperature
+        self._top_k = sampling.top_k
+        self._generator = np.random.default_rng(sampling.seed) if sampling.temperature else None
+
+    def choose(self, row: Logits, constraint: Constraint) -> int:
+        """A token that `constraint` allows; `row` has the logits of the whole vocabulary.
+
+        The first choice is made freely and only then checked, since a check of one token is
+        thousands of times cheaper than of all. When it is refused, the choice is made again among
+        the allowed of the best 64, then of all; so the tokens follow the constrained distribution.
+        Raises JobRejected when nothing at all is allowed."""
+        first = self._first(row)
+        if constraint.allows(first):
+            return first
+        for candidates in (_best(row, max(_WALK, self._top_k)), _all(row)):
+            allowed = constraint.keep_allowed(candidates)
+            if len(allowed):
+                return self._draw(row, allowed)
+        raise JobRejected("the model's vocabulary has no token that continues the JSON here")
+
+    def _first(self, row: Logits) -> int:
+        """The choice as if nothing were forbidden."""
+        if self._generator is None:
+            return int(row.argmax())
+        return self._draw(row, _best(row, self._top_k))
+
+    def _draw(self, row: Logits, candidates: Tokens) -> int:
+        """One of `candidates`: the best, or one drawn from the tempered top k of them."""
+        logits = row[candidates].astype(np.float64)
+        if self._generator is None:
+            return int(candidates[logits.argmax()])
+        if len(candidates) > self._top_k:
+            kept = np.argpartition(logits, -self._top_k)[-self._top_k :]
+            candidates, logits = candidates[kept], logits[kept]
+        weights = np.exp((logits - logits.max()) / self._temperature)
+        return int(self._generator.choice(candidates, p=weights / weights.sum()))
+
+
+def log_probability(row: Logits, token: int) -> float:
+    """Natural logarithm of the model's own probability of `token`, before any grammar."""
+    best = row.max()
+    return float(row[token] - best - np.log(np.exp(row - best).sum(dtype=np.float64)))
+
+
+def _best(row: Logits, n: int) -> Tokens:
+    """The `n` likeliest tokens, unordered."""
+    return _all(row) if n >= len(row) else np.argpartition(row, -n)[-n:].astype(np.int32)
+
+
+def _all(row: Logits) -> Tokens:
+    return np.arange(len(row), dtype=np.int32)

@@ -1,0 +1,124 @@
+"""How large a context fits beside a model, and the settings that decide it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+
+from workers.errors import ModelTooLarge
+
+KvType = Literal["f16", "q8_0"]
+
+_MIB: Final = 1024**2
+_CELL_STEP: Final = 256
+"""llama.cpp rounds the number of cells up to a multiple of this."""
+_DEFAULT_CELLS: Final = 16_384
+_FEWEST_CELLS: Final = 2_048
+_MOST_SEQUENCES: Final = 256
+"""LLAMA_MAX_SEQ of llama.cpp."""
+_COMPUTE_BYTES: Final = 256 * _MIB
+"""For compute buffers, logits and this process; the 20B shape takes some 200 MiB."""
+_SPARE_SHARE: Final = 0.05
+"""Share of the memory that is left to others."""
+_BYTES_PER_VALUE: Final = {"f16": 2.0, "q8_0": 34 / 32}
+_SPLIT: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LlamaSettings:
+    """How an engine uses its machine. The defaults suit a CPU or one GPU."""
+
+    n_ctx: int | None = None
+    """Cells (tokens) of the KV cache, shared by all jobs; None for what fits, at most 16384."""
+    n_seq_max: int = 32
+    """Sequences: one for the instructions, one per live chunk, one per job being decoded."""
+    n_batch: int = 512
+    """Rows of one batch, decode and prefill together (llama.cpp's n_batch and n_ubatch)."""
+    n_threads: int | None = None
+    """Compute threads; None for the physical cores. More than are really free is far slower."""
+    n_gpu_layers: int | None = None
+    """Layers on a GPU; None for all where llama.cpp was built with GPU support."""
+    kv_type: KvType = "f16"
+    """Number format of the cache; q8_0 halves it and costs some prefill speed on a CPU."""
+    live_chunks: int = 2
+    """Chunks in work at the same time; more of them slow every row on a CPU."""
+    hash_below_bytes: int = 1024**3
+    """Files up to this size are hashed at load even when no hash is expected."""
+
+    def __post_init__(self) -> None:
+        at_least_one = {"live_chunks": self.live_chunks, "n_ctx": self.n_ctx}
+        at_least_one["n_threads"] = self.n_threads
+        for name, value in at_least_one.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, must be at least 1")
+        if not 2 + self.live_chunks <= self.n_seq_max <= _MOST_SEQUENCES:
+            raise ValueError(
+                f"n_seq_max is {self.n_seq_max}, must be from {2 + self.live_chunks} "
+                f"(with {self.live_chunks} live chunks) to {_MOST_SEQUENCES}"
+            )
+        if self.n_batch < self.n_seq_max:
+            raise ValueError(f"n_batch is {self.n_batch}, below n_seq_max {self.n_seq_max}")
+        if self.n_gpu_layers is not None and self.n_gpu_layers < 0:
+            raise ValueError(f"n_gpu_layers is {self.n_gpu_layers}: use None for all layers")
+        if self.kv_type not in _BYTES_PER_VALUE:
+            raise ValueError(f"kv_type is {self.kv_type!r}: use one of {sorted(_BYTES_PER_VALUE)}")
+
+    @property
+    def n_slots(self) -> int:
+        """Jobs that can decode at the same time."""
+        return self.n_seq_max - 1 - self.live_chunks
+
+    @property
+    def threads(self) -> int:
+        """Threads to start, at least one."""
+        return self.n_threads or psutil.cpu_count(logical=False) or 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryNeed:
+    """What a model asks of the memory it runs in."""
+
+    model: str
+    file_bytes: int
+    kv_values_per_cell: int
+
+    def cells(self, *, settings: LlamaSettings, available_bytes: int) -> int:
+        """Cells of the context: the wanted number, or as many as fit.
+
+        Raises ModelTooLarge, with the numbers, when the wanted ones or the fewest useful ones
+        don't fit."""
+        bytes_per_cell = self.kv_values_per_cell * _BYTES_PER_VALUE[settings.kv_type]
+        left = available_bytes * (1 - _SPARE_SHARE) - self.file_bytes - _COMPUTE_BYTES
+        most = int(left // max(bytes_per_cell, 1)) // _CELL_STEP * _CELL_STEP
+        wanted = settings.n_ctx or _DEFAULT_CELLS
+        fewest = settings.n_ctx or _FEWEST_CELLS
+        if most < fewest:
+            raise ModelTooLarge(self._too_large(fewest, bytes_per_cell, available_bytes))
+        return min(wanted, most)
+
+    def _too_large(self, cells: int, bytes_per_cell: float, available_bytes: int) -> str:
+        cache_mib = cells * bytes_per_cell / _MIB
+        return (
+            f"{self.model} needs {self.file_bytes / _MIB:.0f} MiB for its weights and "
+            f"{cache_mib:.0f} MiB for {cells} tokens of context, beside "
+            f"{_COMPUTE_BYTES / _MIB:.0f} MiB of buffers; {available_bytes / _MIB:.0f} MiB are "
+            "free. Close other programs, ask for a smaller n_ctx or take a smaller model."
+        )
+
+
+def file_bytes(path: Path) -> int:
+    """Size of a GGUF; all parts of one that is split as `name-00001-of-00003.gguf`."""
+    split = _SPLIT.search(path.name)
+    if not split:
+        return path.stat().st_size
+    parts = path.parent.glob(f"{path.name[: split.start()]}-*-of-{split[2]}.gguf")
+    return sum(part.stat().st_size for part in parts)
+
+
+def free_ram_bytes() -> int:
+    """Memory that programs can still take without swapping."""
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,39 @@
+"""MXFP4 as ggml stores it, in PyTorch: 32 values share one power-of-two scale, each is E2M1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 32
+_LEVELS = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+_MIDPOINTS = (_LEVELS[1:] + _LEVELS[:-1]) / 2
+
+
+def round_to_mxfp4(weight: Tensor) -> Tensor:
+    """The values `weight` has after a trip through MXFP4, in blocks of 32 along the last axis.
+
+    Equal, bit for bit, to ggml's `quantize_row_mxfp4_ref` followed by its dequantisation.
+    """
+    blocks = weight.detach().reshape(-1, BLOCK).float()
+    largest = blocks.abs().amax(1, keepdim=True)
+    exponent = torch.floor(torch.log2(largest.clamp(min=1e-38))) - 2
+    scale = torch.exp2(torch.where(largest > 0, exponent, torch.zeros_like(largest)))
+    index = torch.bucketize((blocks / scale).abs().contiguous(), _MIDPOINTS)
+    return (_LEVELS[index] * blocks.sign() * scale).view_as(weight)
+
+
+class FakeMxfp4(torch.autograd.Function):
+    """Rounds in the forward pass, lets the gradient through unchanged (straight-through)."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        """`weight` rounded to MXFP4."""
+        return round_to_mxfp4(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradient as it came."""
+        return gradients[0]

@@ -1,0 +1,233 @@
+"""From examples to tensors: one chunk, then a masked branch per question.
+
+Every branch attends to the chunk and to itself only, and its positions go on from the chunk's end,
+as in the engine, where jobs on one chunk share its KV cache. The pieces are tokenised one by one,
+as the engine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from workers.nano.examples import FORCED_START, Asked, Example, answer_text
+from workers.nano.framing import closing_ids, opening_ids
+from workers.nano.tokenizer import NanoTokenizer
+
+PADDING_BRANCH = -1
+ABSTAIN = 1.2
+ANSWER = 3.0
+FIRST_OF_VALUE = 4.0
+FIRST_OF_QUOTE = 2.0
+FREE_TEXT = 1.0
+FIXED_TEXT = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pointing:
+    """One attention row to supervise: position `row` should look at [start, end), best at `first`.
+
+    start < 0: it should look at the sink (nothing in the chunk answers).
+    first < 0: no single best position.
+    """
+
+    row: int
+    start: int
+    end: int
+    first: int = -1
+
+
+@dataclass(kw_only=True, slots=True)
+class Sequenced:
+    """One training sequence. All lists have one entry per token.
+
+    parent: index of the token whose output predicts this one. weight: its share in the loss.
+    """
+
+    ids: list[int]
+    positions: list[int]
+    branches: list[int]
+    weights: list[float]
+    parents: list[int]
+    decisions: list[int] = field(default_factory=list)
+    answers: list[Pointing] = field(default_factory=list)
+    reads: list[Pointing] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenisedPrefix:
+    """The template's opening and the chunk; offsets are the chunk's characters per token."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    n_opening: int
+
+    def tokens_of(self, span: tuple[int, int]) -> tuple[int, int]:
+        """Half-open token range that covers a character span of the chunk."""
+        inside = [i for i, (a, b) in enumerate(self.offsets) if b > span[0] and a < span[1] and b > a]
+        if not inside:
+            return self.n_opening, self.n_opening + 1
+        return self.n_opening + inside[0], self.n_opening + inside[-1] + 1
+
+
+class Packer:
+    """Tokenises examples; `separators` are tried at random so that none is learned by heart."""
+
+    def __init__(self, tokenizer: NanoTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.opening = opening_ids(tokenizer)
+        self.closing = closing_ids(tokenizer)
+        self.forced = tokenizer.encode(FORCED_START)
+
+    def prefix(self, text: str) -> TokenisedPrefix:
+        """Template opening + chunk."""
+        ids, offsets = self.tokenizer.encode_with_offsets(text)
+        return TokenisedPrefix(
+            ids=[*self.opening, *ids], offsets=offsets, n_opening=len(self.opening)
+        )
+
+    def question_ids(self, separator: str, question: str) -> list[int]:
+        """Separator + task + the template's closing + the forced start of the JSON."""
+        encode = self.tokenizer.encode
+        return [*encode(separator), *encode(question), *self.closing, *self.forced]
+
+    def pack(self, example: Example, separators: Sequence[str]) -> Sequenced:
+        """One sequence with a branch per question; `separators[i]` stands before question i."""
+        prefix = self.prefix(example.text)
+        n = len(prefix.ids)
+        sequence = Sequenced(
+            ids=list(prefix.ids),
+            positions=list(range(n)),
+            branches=[0] * n,
+            weights=[0.0] * n,
+            parents=[max(0, i - 1) for i in range(n)],
+        )
+        for index, asked in enumerate(example.asked):
+            self._add_branch(sequence, prefix, example, asked, (index + 1, separators[index]))
+        return sequence
+
+    def _add_branch(
+        self,
+        sequence: Sequenced,
+        prefix: TokenisedPrefix,
+        example: Example,
+        asked: Asked,
+        numbered: tuple[int, str],
+    ) -> None:
+        n, start = len(prefix.ids), len(sequence.ids)
+        question = self.question_ids(numbered[1], asked.question)
+        answer, weights, marks = self._answer(example, asked)
+        branch = [*question, *answer]
+        sequence.ids += branch
+        sequence.positions += range(n, n + len(branch))
+        sequence.branches += [numbered[0]] * len(branch)
+        sequence.parents += [n - 1, *range(start, start + len(branch) - 1)]
+        sequence.weights += [0.0] * len(question) + weights
+        decision = start + len(question)
+        sequence.decisions.append(decision)
+        self._supervise(sequence, prefix, asked, decision, marks)
+        n_fixed = len(self.closing) + len(self.forced)
+        question_span = (start, decision - n_fixed)
+        for row in (decision - 1, decision + len(answer) // 2):
+            sequence.reads.append(Pointing(row=row, start=question_span[0], end=question_span[1]))
+
+    def _answer(self, example: Example, asked: Asked) -> tuple[list[int], list[float], tuple[int, int]]:
+        """Answer ids with <|return|>, loss weights, and (value's end, quote's first) offsets."""
+        encode, done = self.tokenizer.encode, self.tokenizer.special("return")
+        value, quote = example.value(asked), example.quote(asked)
+        ids = encode(answer_text(value, quote)) + done
+        weights = [FIXED_TEXT] * len(ids)
+        weights[0] = ABSTAIN if value is None else ANSWER
+        if value is None:
+            return ids, weights, (0, 0)
+        middle = '", "citation": "'
+        json_value = answer_text(value, None).rsplit('", "citation"', 1)[0]
+        value_end = len(encode(json_value))
+        quote_first = len(encode(json_value + middle))
+        weights[1] = FIRST_OF_VALUE
+        for i in range(2, value_end + 1):
+            weights[i] = FREE_TEXT
+        for i in range(quote_first, len(ids) - 1):
+            weights[i] = FIRST_OF_QUOTE if i < quote_first + 2 else FREE_TEXT
+        return ids, weights, (value_end, quote_first)
+
+    @staticmethod
+    def _supervise(
+        sequence: Sequenced,
+        prefix: TokenisedPrefix,
+        asked: Asked,
+        decision: int,
+        marks: tuple[int, int],
+    ) -> None:
+        """Where the answering rows should look: value, quote, or the sink."""
+        if asked.value_span is None or asked.quote_span is None:
+            sequence.answers += [Pointing(row=decision - 1, start=-1, end=-1)] * 2
+            return
+        value = prefix.tokens_of(asked.value_span)
+        quote = prefix.tokens_of(asked.quote_span)
+        both = (min(value[0], quote[0]), max(value[1], quote[1]))
+        rows = (decision - 1, decision - 1, decision, decision)
+        for row in rows:
+            sequence.answers.append(Pointing(row=row, start=both[0], end=both[1], first=value[0]))
+        first_of_quote = decision + marks[1] - 1
+        sequence.answers.append(
+            Pointing(row=first_of_quote, start=quote[0], end=quote[1], first=quote[0])
+        )
+        near = max(both[0], value[0] - 120)
+        sequence.reads.append(Pointing(row=value[0], start=near, end=value[0] + 1, first=near))
+        near = max(quote[0], quote[1] - 120)
+        sequence.reads.append(Pointing(row=quote[1] - 1, start=near, end=quote[1], first=near))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Padded tensors, all B,T; masks: (sliding, full), each B,1,T,T of 0 and -inf."""
+
+    ids: Tensor
+    positions: Tensor
+    branches: Tensor
+    weights: Tensor
+    parents: Tensor
+    masks: tuple[Tensor, Tensor]
+    sequences: tuple[Sequenced, ...]
+
+
+def build_masks(branches: Tensor, positions: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """branches B,T: 0 chunk, >0 question, -1 padding. Returns (sliding, full) B,1,T,T."""
+    index = torch.arange(branches.shape[1])
+    self_only = index[:, None] == index[None, :]
+    key, query = branches[:, None, :], branches[:, :, None]
+    seen = (index[:, None] >= index[None, :]) & ((key == 0) | (key == query))
+    seen = (seen & (key != PADDING_BRANCH)) | self_only
+    near = seen & ((positions[:, :, None] - positions[:, None, :]) < window)
+    blocked = torch.zeros(seen.shape)
+    return (
+        blocked.masked_fill(~near, float("-inf")).unsqueeze(1),
+        blocked.masked_fill(~seen, float("-inf")).unsqueeze(1),
+    )
+
+
+def _padded(rows: list[list[int]] | list[list[float]], value: float, dtype: torch.dtype) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=dtype)
+
+
+def make_batch(sequences: Sequence[Sequenced], window: int) -> Batch:
+    """Pad to the longest and build the masks."""
+    branches = _padded([s.branches for s in sequences], PADDING_BRANCH, torch.long)
+    positions = _padded([s.positions for s in sequences], 0, torch.long)
+    return Batch(
+        ids=_padded([s.ids for s in sequences], 0, torch.long),
+        positions=positions,
+        branches=branches,
+        weights=_padded([s.weights for s in sequences], 0.0, torch.float),
+        parents=_padded([s.parents for s in sequences], 0, torch.long),
+        masks=build_masks(branches, positions, window),
+        sequences=tuple(sequences),
+    )
