@@ -16,6 +16,7 @@ from minions.reading import Reading
 from minions.store.model import Store
 from router import Offer, Rung, Signals, p_cloud
 
+NO_CLOUD = "no cloud is set up"
 EVIDENCE_TOKENS = 2000
 PASSAGES_TOKENS = 8000
 EXPECTED_OUTPUT_TOKENS = 150
@@ -145,7 +146,7 @@ def cloud_only_price(terms: CloudTerms, document_rung: PreparedRung) -> tuple[De
 
 def _impossible(terms: CloudTerms, prompt_tokens: int) -> str | None:
     if not terms.reachable:
-        return "no cloud is set up (give --cloud-url, or a key in OPENAI_API_KEY)"
+        return NO_CLOUD
     window = terms.prices.context_tokens(terms.model)
     if window is not None and prompt_tokens + terms.max_output_tokens > window:
         return (

@@ -25,6 +25,7 @@ from minions.documents import Document
 from minions.estimate import Estimate
 from minions.events import CloudDelta, Event, JobEnded, ReadingStarted, RungChosen
 from minions.evidence.model import Citation
+from minions.offers import NO_CLOUD
 from minions.question import OfferView, Receipt, Reply
 from workers import JobStatus
 
@@ -82,6 +83,8 @@ def _facts(reply: Reply) -> RenderableType:
     grid.add_row("receipt", _receipt(reply.receipt))
     for i, offer in enumerate(reply.offers):
         grid.add_row("ladder" if i == 0 else "", _offer(offer))
+    if any(offer.closed == NO_CLOUD for offer in reply.offers):
+        grid.add_row("", "[dim]to climb, give --cloud-url, or a key in OPENAI_API_KEY[/]")
     grid.add_row("trace", f"{reply.trace_id} [dim](minions trace {reply.trace_id})[/]")
     return grid
 

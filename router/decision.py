@@ -160,7 +160,13 @@ def _why(first: Offer, aim: Offer, p_in_hand: float, wishes: Wishes) -> str:
 
 
 def _why_nothing(closed: tuple[tuple[Rung, str], ...], p_in_hand: float) -> str:
+    """Rungs that are closed for the same reason are named together."""
     if not closed:
         return f"no higher rung is more likely right than P(correct) {p_in_hand:.2f}"
-    listed = "; ".join(f"`{rung}`: {why}" for rung, why in closed)
+    by_reason: dict[str, list[Rung]] = {}
+    for rung, why in closed:
+        by_reason.setdefault(why, []).append(rung)
+    listed = "; ".join(
+        f"{', '.join(f'`{rung}`' for rung in rungs)}: {why}" for why, rungs in by_reason.items()
+    )
     return f"no higher rung is open and better ({listed})"

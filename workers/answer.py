@@ -94,7 +94,7 @@ def _as_text(value: object) -> str | None:
 
 
 def _without_surrogates(text: str) -> str:
-    """Pairs of escapes such as `\\ud83d\\ude00` as one character; a lone half could not be stored."""
+    """Escaped pairs as one character each; a lone half, which nobody could store, is replaced."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -44,6 +45,16 @@ _NOTES = ("/footnotes", "/endnotes")
 _NOTE_TAGS = (qn("w:footnote"), qn("w:endnote"))
 _PAGE = "\f"
 _LIBXML_NO_MEMORY = 2
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    PackageNotFoundError,
+    SyntaxError,  # the base of lxml's XMLSyntaxError; lxml ships no types
+    KeyError,  # a part that another one refers to is missing
+    ValueError,
+    NotImplementedError,  # a compression that zipfile does not know
+)
 
 _OTHER_ARCHIVES = (
     ("xl/workbook.xml", "an Excel workbook (.xlsx)"),
@@ -65,14 +76,10 @@ def read_docx(data: bytes, name: str, limits: ReadLimits) -> Extract:
     _check_archive(data, name, limits)
     try:
         text = _text(OpcPackage.open(io.BytesIO(data)))
-    except (zipfile.BadZipFile, PackageNotFoundError, SyntaxError) as error:
-        # SyntaxError is the base of lxml's XMLSyntaxError, and lxml ships no types.
+    except _DAMAGE as error:
         if getattr(error, "code", None) == _LIBXML_NO_MEMORY:
             raise MemoryError from error
         raise _corrupt(name, str(error)) from error
-    except (KeyError, ValueError, AttributeError, NotImplementedError) as error:
-        # What python-docx and zipfile let through when parts are missing or of the wrong shape.
-        raise _corrupt(name, f"{type(error).__name__}: {error}") from error
     return _extract(text, name, limits)
 
 
@@ -120,7 +127,10 @@ def _text(package: OpcPackage) -> str:
     _drop_unread(root)
     page_break = _page_break_test(root)
     headings = set(_heading_styles(part))
-    body = "".join(_blocks(root.find(qn("w:body")), headings, page_break))
+    found = root.find(qn("w:body"))
+    if found is None:
+        raise ValueError("it has no body")
+    body = "".join(_blocks(found, headings, page_break))
     return body + "".join(_note_lines(part))
 
 
@@ -141,7 +151,7 @@ def _heading_styles(part: Any) -> Iterator[str]:
         if not relation.is_external and relation.reltype.endswith("/styles"):
             for style in parse_xml(relation.target_part.blob).iter(qn("w:style")):
                 label = style.find(qn("w:name"))
-                if label is not None and re.match(r"(?i)heading|title", label.get(qn("w:val"))):
+                if label is not None and re.match(r"(?i)heading|title", label.get(qn("w:val"), "")):
                     yield style.get(qn("w:styleId"))
 
 

@@ -28,14 +28,15 @@ _KEPT_FORMS = ("<super>", "<sub>", "<fraction>", "<circle>", "<square>", "<verti
 _UNUSUAL = re.compile(r"[^\t-\r -_a-~]")
 _SPACE = re.compile(r"\s")
 _LETTER = r"[^\W\d_]"
+_LETTER_END = rf"(?:{_LETTER}|[\u0300-\u036f])"  # accents stand behind their letter when folded
 _BRACKET = r"[()\[\]{}$€£¥]"
 _POINT = "[,.;:!?]"
 # Each begins with the character it deletes, which is what makes them fast.
 _DELETIONS = (
     re.compile(r"['\"](?<!\d.)"),  # after a digit they are feet and inches
     re.compile(r" (?<=  )"),
-    re.compile(rf" (?=-+ ?{_LETTER})(?<={_LETTER} )"),
-    re.compile(rf"-(?<={_LETTER}-)-* ?(?={_LETTER})"),  # hyphens, at a line's end too
+    re.compile(rf" (?=-+ ?{_LETTER})(?<={_LETTER_END} )"),
+    re.compile(rf"-(?<={_LETTER_END}-)-* ?(?={_LETTER})"),  # hyphens, at a line's end too
     re.compile(rf" (?:(?=%|{_BRACKET})|(?<={_BRACKET} )|(?={_POINT}(?!\d))|(?<={_POINT} )(?!\d))"),
 )
 

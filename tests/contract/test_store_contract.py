@@ -20,10 +20,12 @@ from minions.cloud.model import AttemptOutcome, CloudAttempt, CloudResponse, Clo
 from minions.documents.model import Chunk, Document, Page
 from minions.errors import BadRequest, NotFound
 from minions.store import MemoryStore, SqlStore, open_store
-from minions.store.model import EgressEntry, LedgerEntry, RunRecord, RunStatus
+from minions.store.model import EgressEntry, LedgerEntry, RunRecord, RunStatus, Store
 from workers.jobs import JobResult, JobStatus, WorkerUsage
 
 AnyStore = SqlStore | MemoryStore
+STORES: tuple[type[Store], ...] = (SqlStore, MemoryStore)
+"""Holds the type checker to what the tests below hold the behaviour to."""
 
 TEXT = (
     "The Company reported revenue of 1,577.00 million dollars in fiscal year 2018.\n"

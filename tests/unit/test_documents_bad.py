@@ -231,10 +231,19 @@ async def test_zip_bomb_is_refused_before_it_unpacks() -> None:
     )
 
 
-async def test_docx_with_broken_xml_says_so() -> None:
-    data = files.with_entry(WORD, "word/document.xml", b"<w:document>")
+@pytest.mark.parametrize("xml", [b"<w:document>", b"<document/>", b""])
+async def test_docx_with_broken_xml_says_so(xml: bytes) -> None:
+    data = files.with_entry(WORD, "word/document.xml", xml)
     with pytest.raises(CorruptDocument, match="is a Word document that is damaged"):
         await read_document(data, "a.docx")
+
+
+async def test_docx_with_broken_compression_says_so() -> None:
+    data = bytearray(WORD)
+    start = data.index(b"word/document.xml") + 40
+    data[start : start + 60] = b"\xff" * 60
+    with pytest.raises(CorruptDocument, match="is a Word document that is damaged"):
+        await read_document(bytes(data), "a.docx")
 
 
 def children() -> set[str]:

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from minions.cloud.model import CloudResponse, CloudUsage
 from minions.errors import MinionsError
-from minions.store import SqlStore, StoreUnavailable, open_store
+from minions.store import StoreUnavailable, open_store
 from minions.store.database import Database, open_database
 from minions.store.errors import unavailable
 from minions.store.model import EgressEntry, RunRecord, RunStatus
@@ -220,15 +221,7 @@ async def test_a_cancelled_caller_waits_for_its_write(tmp_path: Path, place: str
     await store.open_run(RUN)
     for turn in range(12):  # each lets the write get a little further before the cancellation
         key = f"call {turn}"
-        response = CloudResponse(
-            idempotency_key=key,
-            model="m",
-            text="paid for",
-            finish_reason="stop",
-            usage=CloudUsage(),
-            attempts=(),
-            elapsed_s=1.0,
-        )
+        response = replace(RESPONSE, idempotency_key=key)
         task = asyncio.create_task(store.record_cloud_response("run_1", response))
         for _ in range(turn + 1):
             await asyncio.sleep(0)
@@ -256,28 +249,14 @@ async def test_many_readers_and_writers_at_once(tmp_path: Path) -> None:
 
 
 async def test_errors_do_not_quote_what_was_written(tmp_path: Path) -> None:
-    store = await open_store(tmp_path / "store.db", lock_timeout_s=0.05)
-    await _lock_and_write(store, tmp_path / "store.db")
-    await store.close()
-
-
-async def _lock_and_write(store: SqlStore, path: Path) -> None:
-    other = sqlite3.connect(path, isolation_level=None)
+    store = await open_store(tmp_path / "store.db")
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("CREATE TRIGGER no_runs BEFORE INSERT ON runs BEGIN SELECT no_such(); END")
     other.close()
-    record = RunRecord(
-        run_id="run_1",
-        fingerprint="print",
-        status=RunStatus.QUEUED,
-        question={"text": "a secret"},
-        reply=None,
-        error=None,
-        created_at=1.0,
-        updated_at=1.0,
-    )
-    with pytest.raises(StoreUnavailable) as caught:
-        await store.open_run(record)
+    with pytest.raises(StoreUnavailable, match="no such function") as caught:
+        await store.open_run(replace(RUN, question={"text": "a secret"}))
     assert "a secret" not in f"{caught.value} {caught.value.__cause__}"
+    await store.close()
 
 
 async def test_a_memory_database_is_its_own(tmp_path: Path) -> None:

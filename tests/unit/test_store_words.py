@@ -15,11 +15,7 @@ from minions.store.words import MAX_QUERY_WORDS, query_words, searchable, words
 
 
 def test_numbers_keep_their_separators_and_words_lose_theirs() -> None:
-    assert words("Net sales: $1,577.00 (2018-10-K).") == ["net", "sales", "1,577.00"] + [
-        "2018",
-        "10",
-        "k",
-    ]
+    assert words("Sales: $1,577.00 (2018-10-K).") == ["sales", "1,577.00", "2018", "10", "k"]
     assert words("the company's snake_case") == ["the", "company", "s", "snake", "case"]
 
 
@@ -49,7 +45,7 @@ def test_searchable_text_fits_any_database(text: str) -> None:
 def test_bm25_prefers_rare_words_and_short_texts() -> None:
     texts = {
         "short": ["rare", "common"],
-        "long": ["rare", "common"] + ["filler"] * 50,
+        "long": ["rare", "common"] + ["filler"] * 4,
         "plain": ["common"],
         "other": ["filler"],
     }

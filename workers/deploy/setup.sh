@@ -31,7 +31,7 @@ echo "setup: installing the pinned packages"
 grep -v '^llama-cpp-python==' requirements.lock >"$venv/others.txt"
 $pip install --quiet -r "$venv/others.txt"
 
-if [ "$($pip freeze | grep '^llama-cpp-python==' || true)" != "$llama" ]; then
+if [ "$($pip freeze | sed 's|^llama_cpp_python|llama-cpp-python|' | grep '^llama-cpp-python==' || true)" != "$llama" ]; then
     echo "setup: compiling llama.cpp ($llama) with $jobs jobs; about ten core-minutes, once"
     log="$venv/llama-build.log"
     # pip prints ninja's lines when it is verbose; the counters become one moving line.
