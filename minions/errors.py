@@ -15,6 +15,7 @@
     |-- BudgetExceeded               402  would pass max_cost_usd
     |-- PriceUnknown                 402  money is asked for and no price is known (Law 3)
     |-- WorkerFailed                 503  the local engine can't serve (see workers.errors)
+    |-- StoreUnavailable             503  the database can't be opened, read or written
     |-- Cancelled                    499
     `-- CloudError                   502
         |-- CloudRefused             502  4xx: key, model, length; a retry will not help
@@ -96,6 +97,13 @@ class PriceUnknown(MinionsError):
 class WorkerFailed(MinionsError):
     status = 503
     code = "worker_failed"
+
+
+class StoreUnavailable(MinionsError):
+    """Nothing of the operation was kept."""
+
+    status = 503
+    code = "store_unavailable"
 
 
 class Cancelled(MinionsError):

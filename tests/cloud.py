@@ -44,27 +44,22 @@ class Sim:
 
     def fail_with(self, *faults: Fault) -> None:
         """Queue faults, one per request to come."""
-        self._post("/sim/faults", [fault.model_dump(exclude_none=True) for fault in faults])
+        self._ask("POST", "/sim/faults", [fault.model_dump(exclude_none=True) for fault in faults])
 
     def reset(self) -> None:
-        self._post("/sim/reset", None)
+        self._ask("POST", "/sim/reset")
 
     def ledger(self) -> list[dict[str, Any]]:
         """The billed calls."""
-        response = httpx2.get(self._root + "/sim/ledger", headers=self._headers)
-        calls: list[dict[str, Any]] = response.raise_for_status().json()["calls"]
+        calls: list[dict[str, Any]] = self._ask("GET", "/sim/ledger")["calls"]
         return calls
 
-    @property
-    def _root(self) -> str:
-        return self.base_url.removesuffix("/v1")
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.key}"} if self.key else {}
-
-    def _post(self, path: str, body: Any) -> None:
-        httpx2.post(self._root + path, json=body, headers=self._headers).raise_for_status()
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        url = self.base_url.removesuffix("/v1") + path
+        # Plain HTTP on this machine: loading certificates would take longer than the call.
+        response = httpx2.request(method, url, json=body, headers=headers, verify=False)
+        return response.raise_for_status().json()
 
 
 @dataclass(kw_only=True, slots=True)

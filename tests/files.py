@@ -73,6 +73,24 @@ def word_document_of(body_xml: str) -> bytes:
     return with_entry(plain, "word/document.xml", xml.encode())
 
 
+def word_document_with_footnote(text: str, note: str) -> bytes:
+    """A DOCX of one paragraph and a footnote, with the separator that Word puts among the notes."""
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"
+    namespace = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    notes = (
+        f'<w:footnotes xmlns:w="{namespace}"><w:footnote w:type="separator" w:id="-1"><w:p/>'
+        f'</w:footnote><w:footnote w:id="1"><w:p><w:r><w:t>{note}</w:t></w:r></w:p></w:footnote>'
+        "</w:footnotes>"
+    )
+    data = word_document_of(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>")
+    rels = entry(data, "word/_rels/document.xml.rels").replace(
+        b"</Relationships>",
+        f'<Relationship Id="n" Type="{kind}" Target="footnotes.xml"/></Relationships>'.encode(),
+    )
+    data = with_entry(data, "word/_rels/document.xml.rels", rels)
+    return with_entry(data, "word/footnotes.xml", notes.encode())
+
+
 def zip_bomb(n_bytes: int) -> bytes:
     """A DOCX with a part that unpacks to `n_bytes` of spaces."""
     return with_entry(word_document(), "word/media/image1.xml", b" " * n_bytes)
@@ -87,10 +105,16 @@ def archive(entries: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
+def entry(zipped: bytes, name: str) -> bytes:
+    """One file of an archive."""
+    with zipfile.ZipFile(io.BytesIO(zipped)) as source:
+        return source.read(name)
+
+
 def with_entry(zipped: bytes, name: str, content: bytes) -> bytes:
     """The archive with one entry replaced or added."""
     with zipfile.ZipFile(io.BytesIO(zipped)) as source:
-        entries = {entry: source.read(entry) for entry in source.namelist()}
+        entries = {known: source.read(known) for known in source.namelist()}
     return archive({**entries, name: content})
 
 

@@ -6,7 +6,7 @@ import functools
 import tempfile
 from pathlib import Path
 
-from workers.random_gguf import write_random_gguf
+from workers.random_gguf import TEMPLATE, Shape, VocabularyKind, write_random_gguf
 
 
 @functools.cache
@@ -20,4 +20,22 @@ def random_model_path() -> Path:
     """A tiny gpt-oss GGUF with random weights, made once per process in half a second."""
     path = Path(_folder().name) / "random-tiny.gguf"
     write_random_gguf(path)
+    return path
+
+
+@functools.cache
+def vocabulary_path(kind: VocabularyKind = "small", template: str = TEMPLATE) -> Path:
+    """A GGUF whose weights are as few as can be, for tests of tokenizers and templates."""
+    path = Path(_folder().name) / f"vocabulary-{len(list(Path(_folder().name).iterdir()))}.gguf"
+    shape = Shape(
+        n_layers=1,
+        width=32,
+        n_heads=1,
+        n_kv_heads=1,
+        head_width=32,
+        n_experts=2,
+        expert_width=32,
+        vocabulary=kind,
+    )
+    write_random_gguf(path, shape=shape, template=template)
     return path

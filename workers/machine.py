@@ -221,9 +221,7 @@ def _memory_fix(needs: ModelNeeds, machine: Machine) -> str:
     short = enough - machine.ram_available_bytes
     if machine.ram_total_bytes >= enough:
         return f"close other programs: {_size(short)} more of main memory must be free"
-    rest = (
-        f"it lacks {_size(short)} of main memory; use a smaller model, or a server with it by URL"
-    )
+    rest = f"{_size(short)} of main memory are lacking: use a smaller model, or a server by its URL"
     build = _gpu_fix(machine)
     return f"{build}; else {rest}" if build else rest
 

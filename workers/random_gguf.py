@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,11 @@ party agreement date company section rate amount year month report total income
 _FIXED_PAIRS: Final = (("{", '"'), ('"', ":"), ('"', ","), ('"', "}"), ("\n", "\n"), ("-", "-"))
 
 
+VocabularyKind = Literal["small", "o200k", "o200k-short"]
+"""`small` has some hundred English words; `o200k` is gpt-oss's own with its 201,088 tokens;
+`o200k-short` has its tokens with only the first merges: quick to make, but texts become longer."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
     """Sizes of a gpt-oss model; widths are multiples of 32, the block of its formats."""
@@ -69,8 +74,7 @@ class Shape:
     expert_width: int = 128
     sliding_window: int = 128
     context: int = 131_072
-    full_vocabulary: bool = False
-    """All 201,088 tokens of gpt-oss instead of the small vocabulary of this module."""
+    vocabulary: VocabularyKind = "small"
 
     def __post_init__(self) -> None:
         for width in (self.width, self.expert_width, self.head_width):
@@ -85,25 +89,28 @@ SHAPES: Final = {
     ),
     "small-201k": Shape(
         n_layers=8, width=512, n_heads=8, n_experts=8, n_experts_used=4, expert_width=512,
-        full_vocabulary=True,
+        vocabulary="o200k",
     ),
     "gpt-oss-20b": Shape(
         n_layers=24, width=2880, n_heads=64, n_kv_heads=8, n_experts=32, n_experts_used=4,
-        expert_width=2880, full_vocabulary=True,
+        expert_width=2880, vocabulary="o200k",
     ),
 }  # fmt: skip
 
 
-def write_random_gguf(path: Path, *, shape: Shape | None = None, seed: int = 0) -> None:
-    """Write a model to `path`; the same shape and seed give the same bytes.
+def write_random_gguf(
+    path: Path, *, shape: Shape | None = None, seed: int = 0, template: str = TEMPLATE
+) -> None:
+    """Write a model to `path`; the same arguments give the same bytes.
 
-    Raises EngineUnavailable when the `gguf` package is missing."""
+    `template` is its chat template (Jinja). Raises EngineUnavailable without the `gguf` package."""
     gguf = _gguf()
     shape = shape or Shape()
-    vocabulary = _full_vocabulary() if shape.full_vocabulary else _small_vocabulary()
+    vocabulary = _vocabulary(shape.vocabulary)
     writer = gguf.GGUFWriter(str(path), "gpt-oss", use_temp_file=True)
     _add_header(gguf, writer, shape)
     _add_vocabulary(gguf, writer, vocabulary)
+    writer.add_chat_template(template)
     tensors = _Tensors(gguf=gguf, writer=writer, random=np.random.default_rng(seed))
     _add_weights(tensors, shape, vocabulary)
     writer.write_header_to_file()
@@ -136,6 +143,12 @@ class Vocabulary:
     """Ids of the control tokens, by their text; part of `tokens`."""
 
 
+def _vocabulary(kind: VocabularyKind) -> Vocabulary:
+    if kind == "small":
+        return _small_vocabulary()
+    return _o200k_vocabulary(n_merged=_N_O200K if kind == "o200k" else 1000)
+
+
 def _byte_characters() -> list[str]:
     """GPT-2's printable character for each of the 256 bytes."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -162,7 +175,7 @@ def _chains(words: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield from ((word[:i], word[i]) for i in range(1, len(word)))
 
 
-_N_FULL: Final = 201_088
+_N_O200K: Final = 201_088
 _HARMONY_IDS: Final = {
     BOS: 199_998, PADDING: 199_999, EOS: 200_002, "<|constrain|>": 200_003,
     "<|channel|>": 200_005, "<|start|>": 200_006, "<|end|>": 200_007, "<|message|>": 200_008,
@@ -170,32 +183,32 @@ _HARMONY_IDS: Final = {
 }  # fmt: skip
 
 
-def _full_vocabulary() -> Vocabulary:
+def _o200k_vocabulary(*, n_merged: int) -> Vocabulary:
     """o200k with harmony's control tokens, from the ranks that ship with this package.
 
-    A rank file lists tokens, GGUF wants merges: every split of a token into two tokens is one, and
-    among splits of one token the one with the lower ranks comes first."""
-    characters = _byte_characters()
+    Merges are made for the first `n_merged` tokens."""
     raw = resources.files("workers").joinpath(O200K_FILE).read_bytes()
     ranks = parse_ranks(raw, expected_sha256=O200K_SHA256)
-    ranked = sorted(ranks, key=ranks.__getitem__)
-
-    def spell(token: bytes) -> str:
-        return "".join(characters[byte] for byte in token)
-
-    merges = [
-        (spell(token[:i]), spell(token[i:]))
-        for token in ranked
-        for i in sorted(_splits(token, ranks), key=lambda i: (ranks[token[:i]], ranks[token[i:]]))
-    ]
+    characters = _byte_characters()
+    spelled = {token: "".join(characters[byte] for byte in token) for token in ranks}
     names = {token_id: text for text, token_id in _HARMONY_IDS.items()}
-    tokens = [spell(token) for token in ranked]
-    tokens += [names.get(i, f"<|reserved_{i}|>") for i in range(len(tokens), _N_FULL)]
+    ordered = sorted(ranks, key=ranks.__getitem__)
+    merges = list(_merges(ordered[:n_merged], ranks, spelled))
+    tokens = [spelled[token] for token in ordered]
+    tokens += [names.get(i, f"<|reserved_{i}|>") for i in range(len(tokens), _N_O200K)]
     return Vocabulary(tokens=tokens, merges=merges, control=dict(_HARMONY_IDS))
 
 
-def _splits(token: bytes, ranks: dict[bytes, int]) -> list[int]:
-    return [i for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
+def _merges(
+    tokens: Iterable[bytes], ranks: dict[bytes, int], spelled: dict[bytes, str]
+) -> Iterator[tuple[str, str]]:
+    """A rank file lists tokens, GGUF wants merges: every split of a token into two tokens is one,
+    and among splits of one token the one with the lower ranks comes first."""
+    for token in tokens:
+        halves = ((token[:i], token[i:]) for i in range(1, len(token)))
+        splits = [(left, right) for left, right in halves if left in ranks and right in ranks]
+        splits.sort(key=lambda split: (ranks[split[0]], ranks[split[1]]))
+        yield from ((spelled[left], spelled[right]) for left, right in splits)
 
 
 # -- file -------------------------------------------------------------------------------------
@@ -239,7 +252,6 @@ def _add_vocabulary(gguf: Any, writer: Any, vocabulary: Vocabulary) -> None:
     writer.add_eos_token_id(vocabulary.control[EOS])
     writer.add_pad_token_id(vocabulary.control[PADDING])
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from tenacity import (
     retry_if_result,
     stop_after_attempt,
     stop_before_delay,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 
 from minions.cloud.chat import ChatApi
@@ -68,8 +68,8 @@ class OpenAICloud:
 
     `api` chooses chat completions, which nearly all servers speak, or the Responses API. Attempts
     end at `max_attempts`, or when the next would begin later than `total_s` after the first.
-    Waits are what the provider asks for, else exponential from `first_wait_s` with jitter; neither
-    is over `max_wait_s`. `request.timeout_s` limits each attempt.
+    Waits are what the provider asks for, else drawn between `first_wait_s` and a bound that doubles
+    each time; neither is over `max_wait_s`. `request.timeout_s` limits each attempt.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class OpenAICloud:
         self._secret = api_key or ""
         self._total_s = total_s
         self._max_wait_s = max_wait_s
-        self._backoff = wait_exponential_jitter(
-            initial=first_wait_s, max=max_wait_s, jitter=first_wait_s
+        self._backoff = wait_random_exponential(
+            multiplier=2 * first_wait_s, min=first_wait_s, max=max_wait_s
         )
         self._stop = stop_after_attempt(max_attempts) | stop_before_delay(total_s)
         # Redirects stay unfollowed: a document goes to the address that was recorded, or nowhere.

@@ -80,7 +80,8 @@ def _mark_preformatted(body: LexborNode) -> None:
 def _mark_cells(body: LexborNode) -> None:
     """Turn each cell into its text: blocks inside it must not break the row's line."""
     for cell in body.css(_CELLS):
-        _surround(cell, f"{_BLOCKS},{_HEADINGS}", " ", " ")
+        if next(cell.iter(), None) is not None:  # most cells hold no element, and a search is dear
+            _surround(cell, f"{_BLOCKS},{_HEADINGS}", " ", " ")
         cell.replace_with(cell.text().replace(_LINE, " ") + _CELL)
 
 

@@ -72,8 +72,9 @@ class Wording:
     dates: tuple[CalendarDate, ...]
     content: frozenset[str]
     """Content words, without values."""
-    turning: frozenset[str]
-    """Those of the words that turn the meaning of others (`not`, `west`)."""
+
+    kind: tuple[Hashable, ...]
+    """Digits, dates and turning words (`not`, `west`): equal for any two answers that can agree."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -83,17 +84,7 @@ class Wording:
     def key(self) -> tuple[Hashable, ...]:
         """Equal for answers that differ in spelling only."""
         amounts = tuple((q.amount, q.unit) for q in self.quantities)
-        return self.tokens, amounts, self._calendar
-
-    @property
-    def kind(self) -> tuple[Hashable, ...]:
-        """Equal for any two answers that can agree at all: a cheap first sieve."""
-        digits = tuple(q.value.normalize().as_tuple().digits for q in self.quantities)
-        return digits, self._calendar, self.turning
-
-    @property
-    def _calendar(self) -> tuple[tuple[int, int, int | None], ...]:
-        return tuple((date.year, date.month, date.day) for date in self.dates)
+        return self.tokens, amounts, tuple(map(_calendar, self.dates))
 
 
 def wording_of(answer: str) -> Wording:
@@ -108,13 +99,19 @@ def wording_of(answer: str) -> Wording:
         at = max(at, value.end)
     tokens += words(answer[at:])
     kept = tuple(token for token in tokens if token not in ARTICLES)
+    turning = TURNING_WORDS & frozenset(kept)
+    digits = tuple(q.value.normalize().as_tuple().digits for q in values.quantities)
     return Wording(
         tokens=kept,
         quantities=values.quantities,
         dates=values.dates,
         content=content_words(kept) - {"#", "@"},
-        turning=TURNING_WORDS & frozenset(kept),
+        kind=(digits, tuple(map(_calendar, values.dates)), turning),
     )
+
+
+def _calendar(date: CalendarDate) -> tuple[int, int, int | None]:
+    return date.year, date.month, date.day
 
 
 def agree(one: Wording, other: Wording, *, same_source: bool) -> bool:

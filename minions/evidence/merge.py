@@ -151,18 +151,38 @@ def _voice(wording: Wording, claims: list[Claim]) -> _Voice:
 
 
 def _cluster(voices: list[_Voice]) -> list[list[_Voice]]:
-    """Put each voice into the first group with whose every member it agrees (complete linkage, so
-    that no chain of half-agreements joins two different answers)."""
-    by_kind: defaultdict[Hashable, list[list[_Voice]]] = defaultdict(list)
+    """Groups of voices that all agree with each other (complete linkage, so that no chain of
+    half-agreements joins two different answers). Each voice joins the first group that takes it."""
+    by_kind: defaultdict[Hashable, list[_Voice]] = defaultdict(list)
     for voice in voices:
-        groups = by_kind[voice.wording.kind]
-        for group in groups:
-            if all(_voices_agree(voice, member) for member in group):
-                group.append(voice)
-                break
-        else:
-            groups.append([voice])
-    return list(itertools.chain.from_iterable(by_kind.values()))
+        by_kind[voice.wording.kind].append(voice)
+    return [group for alike in by_kind.values() for group in _cluster_alike(alike)]
+
+
+def _cluster_alike(voices: list[_Voice]) -> list[list[_Voice]]:
+    """Cluster voices of one kind, looking only at groups that can take a voice: those whose first
+    voice holds all its content words, or has none but these. A rare word finds either quickly."""
+    counts = Counter(word for voice in voices for word in voice.wording.content)
+    groups: list[list[_Voice]] = []
+    by_word: defaultdict[str, list[int]] = defaultdict(list)
+    by_rarest: defaultdict[str, list[int]] = defaultdict(list)
+    for voice in voices:
+        content = (*voice.wording.content, "")
+        rarest = min(voice.wording.content, key=lambda word: (counts[word], word), default="")
+        nearby = {*by_word[rarest], *(n for word in content for n in by_rarest[word])}
+        taker = next((n for n in sorted(nearby) if _takes(groups[n], voice)), None)
+        if taker is not None:
+            groups[taker].append(voice)
+            continue
+        by_rarest[rarest].append(len(groups))
+        for word in content:
+            by_word[word].append(len(groups))
+        groups.append([voice])
+    return groups
+
+
+def _takes(group: list[_Voice], voice: _Voice) -> bool:
+    return all(_voices_agree(voice, member) for member in group)
 
 
 def _voices_agree(one: _Voice, other: _Voice) -> bool:

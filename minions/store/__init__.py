@@ -1,6 +1,6 @@
 """Everything durable: documents, runs with their journal, ledger, egress record, traces."""
 
-from minions.store.errors import StoreUnavailable
+from minions.errors import StoreUnavailable
 from minions.store.memory import MemoryStore
 from minions.store.model import Store
 from minions.store.sql import SqlStore, open_store

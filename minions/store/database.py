@@ -22,7 +22,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, StatementE
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from minions.store.errors import StoreUnavailable, unavailable
+from minions.errors import StoreUnavailable
+from minions.store.errors import unavailable
 from minions.store.migrate import bring_up_to_date, current_revision
 from minions.store.tables import REVISIONS
 

@@ -1,8 +1,4 @@
-"""What goes wrong below the store, in words that tell the user what to do.
-
-MinionsError
-`-- StoreUnavailable   503   the database can't be opened, read or written
-"""
+"""What goes wrong below the store, in words that tell the user what to do."""
 
 from __future__ import annotations
 
@@ -10,15 +6,7 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError
 
-from minions.errors import MinionsError, NotFound
-
-
-class StoreUnavailable(MinionsError):
-    """The database can't be opened, read or written now; nothing of the operation was kept."""
-
-    status = 503
-    code = "store_unavailable"
-
+from minions.errors import NotFound, StoreUnavailable
 
 _CAUSES = {
     sqlite3.SQLITE_BUSY: "is locked by another process: wait for that one to end, or end it",

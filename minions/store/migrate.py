@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from minions.store.errors import StoreUnavailable
+from minions.errors import StoreUnavailable
 from minions.store.tables import REVISIONS
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from tests.contract.chat_server import ChatServer, serving
+from tests.models import random_model_path
+from workers.llama.engine import LlamaCppEngine
+from workers.llama.sizing import LlamaSettings
 from workers.openai_engine import OpenAIEngine
 from workers.scripted import ScriptedEngine
 from workers.seams import Engine
@@ -43,7 +46,17 @@ def openai_kit(chat_server: ChatServer) -> EngineKit:
     return EngineKit(build=build, context_tokens=2048)
 
 
-@pytest.fixture(scope="session", params=["scripted", "openai"])
+@pytest.fixture(scope="session")
+def llama_kit() -> EngineKit:
+    """The real engine on random weights: what it answers is noise, how it behaves is not."""
+    settings = LlamaSettings(n_ctx=2048, n_seq_max=5, live_chunks=2, n_threads=1)
+    path = random_model_path()
+    return EngineKit(
+        build=lambda: LlamaCppEngine.load(path, settings=settings), context_tokens=2048
+    )
+
+
+@pytest.fixture(scope="session", params=["scripted", "openai", "llama"])
 def engine_kit(request: pytest.FixtureRequest) -> EngineKit:
     kit = request.getfixturevalue(f"{request.param}_kit")
     assert isinstance(kit, EngineKit)

@@ -60,7 +60,7 @@ class HungryTokenizer:
 
 
 TOKENIZERS: list[Tokenizer] = [ByteTokenizer(), WordTokenizer(), CrookedTokenizer()]
-CHARACTERS = st.characters(exclude_categories=("Cs",))
+CHARACTERS = st.characters(exclude_categories=["Cs"])
 TEXTS = st.one_of(
     st.text(CHARACTERS, max_size=400),
     st.text("ab .\n", max_size=600),

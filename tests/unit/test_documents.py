@@ -127,6 +127,11 @@ async def test_docx_follows_the_pages_of_words_last_layout() -> None:
     assert page_texts(document) == ["one \n", "two\na | b\n", "three\n"]
 
 
+async def test_docx_footnotes_follow_the_body() -> None:
+    data = files.word_document_with_footnote("Sales rose.", "Restated.")
+    assert (await read_document(data, "a.docx")).text == "Sales rose.\nRestated.\n"
+
+
 async def test_html_shows_what_a_browser_shows() -> None:
     html = b"""<!DOCTYPE html><html><head><title>no</title><style>p {}</style></head><body>
     <script>var no = 1</script><p>H<sub>2</sub>O &amp; more

@@ -79,7 +79,9 @@ def test_other_dates() -> None:
 
 
 def test_a_year_is_told_from_other_numbers() -> None:
-    looks = [quantity.looks_like_year for quantity in values_of("2021 $2021 2,021 (2021) 12").quantities]
+    looks = [
+        quantity.looks_like_year for quantity in values_of("2021 $2021 2,021 (2021) 12").quantities
+    ]
     assert looks == [True, False, False, False, False]
 
 
@@ -105,8 +107,9 @@ def test_same_quantity(one: str, other: str, same: bool) -> None:
 @given(st.text(alphabet=st.sampled_from("0123456789,.()$%- onetwo/AMaprch\n²٣"), max_size=60))
 def test_any_text_can_be_read(text: str) -> None:
     values = values_of(text)
-    for value in (*values.quantities, *values.dates):
-        assert 0 <= value.start < value.end <= len(text)
+    spans = [(q.start, q.end) for q in values.quantities]
+    spans += [(date.start, date.end) for date in values.dates]
+    assert all(0 <= start < end <= len(text) for start, end in spans)
     assert bool(values) == bool(values.quantities or values.dates)
 
 

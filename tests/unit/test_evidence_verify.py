@@ -104,7 +104,11 @@ def test_numbers_and_accents_are_never_bent(quote: str, text: str) -> None:
         ("the first offer", "the ﬁrst oﬀer of all", "the ﬁrst oﬀer"),
         ("Total 42 units", "Ｔｏｔａｌ ４２ units", "Ｔｏｔａｌ ４２ units"),
         ("the agreement of all", "the agree\ufffe\nment of all", "the agree\ufffe\nment of all"),
-        ("Net sales $1,577 $1,373", "Net sales\n$\n1,577\n$\n1,373", "Net sales\n$\n1,577\n$\n1,373"),
+        (
+            "Net sales $1,577 $1,373",
+            "Net sales\n$\n1,577\n$\n1,373",
+            "Net sales\n$\n1,577\n$\n1,373",
+        ),
         ("Company's “Class A” stock", "the Company’s 'Class A' stock", "Company’s 'Class A' stock"),
         ("the café in Paris", "the cafe\u0301 in Paris", "the cafe\u0301 in Paris"),
         ("2020 revenue rose", "In 2019-2020 revenue rose", "2020 revenue rose"),
@@ -186,12 +190,12 @@ def test_a_perturbed_slice_is_found_where_it_was_taken(
 ) -> None:
     first = data.draw(st.integers(0, len(words) - 4))
     slice_words = words[first : first + 4]
-    assume(" ".join(words).count(" ".join(slice_words)) == 1)
+    start = len(" ".join([*words[:first], ""]))
+    assume(" ".join(words).find(" ".join(slice_words)) == start)
     gap = st.sampled_from([" ", "\n", "\u00a0 ", " \u200b", "\t"])
     quote = "".join(word + data.draw(gap) for word in slice_words)
     marks = data.draw(st.sampled_from([("“", "”"), ("'", "'"), ("", "."), ('"', '"...'), ("", "")]))
     found_at = find_quote(marks[0] + quote.strip() + marks[1], " ".join(words))
-    start = len(" ".join([*words[:first], ""]))
     assert found_at == Span(start=start, end=start + len(" ".join(slice_words)))
 
 

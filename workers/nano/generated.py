@@ -187,6 +187,7 @@ class DocumentWriter:
         self.pools = Pools(self.rng, held_out=split != "train")
         self.fillers = fillers
         self.genre = self._genre(split)
+        self.listed = False
 
     def _genre(self, split: str) -> Genre:
         genres = [g for g in load_genres() if g.held_out == (split == "hard")]
@@ -250,9 +251,9 @@ class DocumentWriter:
         """A question whose answer the fact's value is."""
         attribute = self.genre.attributes[fact.attribute]
         plain = ASKS_PERIOD if attribute.periods else ASKS
-        if self.genre.name == "free" and attribute.asks:
+        if self.genre.name == "free" and attribute.asks and not self.listed:
             plain = attribute.asks
-        own = attribute.asks and self.rng.random() < 0.5
+        own = attribute.asks and not self.listed and self.rng.random() < 0.5
         return capitalised(self._filled(self.rng.choice(attribute.asks if own else plain), fact))
 
     def filler(self) -> str:
@@ -313,6 +314,7 @@ class DocumentWriter:
         form = self.rng.random()
         if self.rng.random() < 0.5:
             self.rng.shuffle(facts)
+        self.listed = form < 0.3
         makers = (self.lines, self.rows, self.sentences)
         units = makers[0 if form < 0.2 else 1 if form < 0.3 else 2](facts, n_words)
         if form >= 0.3 and self.rng.random() < 0.3:

@@ -18,7 +18,7 @@ from workers.nano.documents import (
     window_around,
 )
 from workers.nano.examples import Asked, Example
-from workers.nano.generated import generated_example
+from workers.nano.generated import generated_example, sentences_from
 from workers.nano.lookups import lookup_questions
 from workers.nano.packing import Packer, Sequenced
 from workers.nano.papers import load_papers, load_tables
@@ -31,6 +31,7 @@ SEPARATORS = (
 PREFIXES = ("Please answer: ", "From the text: ", "According to the excerpt, ", "Find out: ")
 CUAD_BRANCHES = 9
 RARE_CLAUSE_FLOOR = 6.0
+N_FILLERS = 4000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +76,8 @@ class Mixture:
     def __init__(self, corpus: Corpus, shares: Shares) -> None:
         self.corpus, self.shares = corpus, shares
         self._places = self._index_places(corpus.contracts)
+        texts = [d.text for d in (*corpus.contracts, *corpus.papers)]
+        self._fillers = sentences_from(texts, random.Random(0), N_FILLERS)
         self._keys = list(self._places)
         counts = [len(self._places[k]) for k in self._keys]
         self._focus_weights = [c**0.8 for c in counts]
@@ -112,11 +115,11 @@ class Mixture:
         if kind == 3:
             return self._lookup(rng)
         words = int(rng.uniform(25, s.max_generated_words))
-        return generated_example(seed, target_words=words, n_questions=6)
+        return generated_example(seed, target_words=words, fillers=self._fillers)
 
     def _n_tokens(self, rng: random.Random) -> int:
         low, high = self.shares.min_tokens, self.shares.max_tokens
-        return int(low + (high - low) * rng.random() ** 0.6)
+        return int(low + (high - low) * rng.random() ** 0.9)
 
     def _contract(self, rng: random.Random) -> Example:
         """A window of a contract (mostly around some clause) and questions of many categories."""

@@ -35,11 +35,15 @@ class _Layer:
     mask: Tensor
     pointer_head: int
 
-    def scores(self, sequence: int, rows: Tensor, heads: list[int]) -> Tensor:
-        """Logits (heads, rows, T + 1) of these rows over all keys and, last, the sink."""
+    def scores(self, sequence: int, rows: Tensor) -> Tensor:
+        """Logits (heads, rows, T + 1) of these rows over all keys and, last, the sink.
+
+        Heads: the pointer head, then those of the last key/value group.
+        """
         q, k = self.q[sequence], self.k[sequence]
         group = q.shape[0] // k.shape[0]
-        queries = q[heads][:, rows]
+        heads = [self.pointer_head, *range(q.shape[0] - group, q.shape[0])]
+        queries = q[torch.tensor(heads)[:, None], rows]
         keys = k[[h // group for h in heads]]
         logits = queries @ keys.transpose(-1, -2) * q.shape[-1] ** -0.5
         logits = logits + self.mask[sequence, 0, rows]
@@ -55,29 +59,22 @@ def _inside(pointings: Sequence[Pointing], n_keys: int) -> Tensor:
     return torch.cat([(index >= start) & (index < end), start < 0], -1)
 
 
-def _span_losses(
-    layer: _Layer, sequence: int, pointings: Sequence[Pointing]
-) -> tuple[Tensor, Tensor]:
-    """Minus log of the attention on the right keys, per row, mean over the last group's heads.
+def _span_losses(scores: Tensor, pointings: Sequence[Pointing]) -> tuple[Tensor, Tensor]:
+    """Minus log of the attention on the right keys, per row, mean over the heads of `scores`.
 
     Rows that see none of their keys (outside the sliding window) are left out: the second tensor
     tells which rows (of all) are in.
     """
-    n_heads, n_groups = len(layer.q[sequence]), len(layer.k[sequence])
-    heads = list(range(n_heads - n_heads // n_groups, n_heads))
-    rows = torch.tensor([p.row for p in pointings])
-    scores = layer.scores(sequence, rows, heads)
     wanted = scores.masked_fill(~_inside(pointings, scores.shape[-1] - 1), float("-inf"))
     seen = torch.isfinite(wanted).any(-1).all(0)
     return (scores[:, seen].logsumexp(-1) - wanted[:, seen].logsumexp(-1)).mean(0), seen
 
 
-def _pointer_losses(layer: _Layer, sequence: int, pointings: Sequence[Pointing]) -> Tensor:
-    """Cross-entropy of one head on the one best key."""
-    rows = torch.tensor([p.row for p in pointings])
+def _pointer_losses(scores: Tensor, pointings: Sequence[Pointing]) -> Tensor:
+    """Cross-entropy of one head (scores: rows, T + 1) on the one best key, where there is one."""
     first = torch.tensor([p.first for p in pointings])
-    scores = layer.scores(sequence, rows, [layer.pointer_head])[0]
-    seen = torch.isfinite(scores.gather(1, first[:, None])[:, 0])
+    reach = scores.gather(1, first.clamp(min=0)[:, None])[:, 0]
+    seen = torch.isfinite(reach) & (first >= 0)
     return F.cross_entropy(scores[seen], first[seen], reduction="none")
 
 
@@ -86,15 +83,15 @@ def _layer_loss(layer: _Layer, per_sequence: Sequence[Sequence[Pointing]]) -> Lo
     for index, pointings in enumerate(per_sequence):
         if not pointings:
             continue
-        span, seen = _span_losses(layer, index, pointings)
+        scores = layer.scores(index, torch.tensor([p.row for p in pointings]))
+        span, seen = _span_losses(scores[1:], pointings)
         spans.append(span)
         sinks.append(torch.tensor([p.start < 0 for p in pointings])[seen])
-        exact = [p for p in pointings if p.first >= 0]
-        if exact:
-            pointers.append(_pointer_losses(layer, index, exact))
+        pointers.append(_pointer_losses(scores[0], pointings))
     span, sink = torch.cat(spans), torch.cat(sinks)
     loss = span.mean()
-    if pointers and len(pointer := torch.cat(pointers)):
+    pointer = torch.cat(pointers)
+    if len(pointer):
         loss = loss + POINTER_SHARE * pointer.mean()
     share = torch.exp(-span.detach())
     return Looked(
