@@ -22,6 +22,8 @@ from workers.inline_pool import InlinePool
 from workers.models import ModelSpec, build_engine, resolve_model
 
 LIMITS = ReadLimits()
+MAX_READERS = 4
+"""Files read at the same time; each may take a process of up to `LIMITS.memory_bytes`."""
 CHUNK_TOKENS = 1500
 NANO_CHUNK_TOKENS = 448
 """nano learned on chunks of up to about this length (see its model card)."""
@@ -66,10 +68,12 @@ class App:
     store: Store
     desk: Desk
     pools: PoolKeeper
+    readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_READERS))
 
     async def add_document(self, data: bytes, name: str) -> Document:
         """Read a file and keep it; the same bytes give the document that is there already."""
-        document = await read_document(data, name, LIMITS)
+        async with self.readers:
+            document = await read_document(data, name, LIMITS)
         await self.store.put_document(document)
         return document
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import time
@@ -82,7 +83,8 @@ async def chunks_of(
     key = chunking_key(f"{info.engine}:{info.model}:{info.model_sha256}", limit_tokens)
     kept = await store.get_chunks(document.document_id, key)
     if kept is None:
-        kept = chunk_document(document, pool.tokenizer, limit_tokens)
+        # A second or two of work per megabyte: not on the event loop.
+        kept = await asyncio.to_thread(chunk_document, document, pool.tokenizer, limit_tokens)
         await store.put_chunks(document.document_id, key, kept)
     return key, kept
 

@@ -24,7 +24,7 @@ def count_tokens(text: str) -> int:
     """Tokens of `text`. About 0.1 s for a megabyte.
 
     All models are counted with o200k_base: exact for OpenAI's models since gpt-4o, an estimate for
-    all others (usually within 20%), since their tokenizers are not published or not shipped here.
+    all others, whose tokenizers are not published or not shipped here.
     """
     return len(encode(text))
 

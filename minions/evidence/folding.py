@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from array import array
 from dataclasses import dataclass
 
 _INVISIBLE = frozenset(
@@ -48,11 +49,11 @@ class Folded:
     text: str
     lowered: str
     """`text` in lower case, of the same length."""
-    origin: list[int]
+    origin: array[int]
     """Never decreasing; one original character may fold to several or to none."""
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def fold(text: str) -> Folded:
     """Fold `text` in linear time. Cached, because many jobs quote the same chunk."""
     folded, origin = _replace_unusual(text)
@@ -62,9 +63,9 @@ def fold(text: str) -> Folded:
     return Folded(text=folded, lowered=_lower(folded), origin=origin)
 
 
-def _replace_unusual(text: str) -> tuple[str, list[int]]:
+def _replace_unusual(text: str) -> tuple[str, array[int]]:
     pieces: list[str] = []
-    origin: list[int] = []
+    origin = array("I")  # 4 bytes a character: whole documents are folded too
     at = 0
     for match in _UNUSUAL.finditer(text):
         start = match.start()
@@ -94,10 +95,10 @@ def _plain(char: str) -> str:
     return unicodedata.normalize("NFKD", char)
 
 
-def _delete(pattern: re.Pattern[str], text: str, origin: list[int]) -> tuple[str, list[int]]:
+def _delete(pattern: re.Pattern[str], text: str, origin: array[int]) -> tuple[str, array[int]]:
     """Drop every match of `pattern`, from the text and from its map."""
     pieces: list[str] = []
-    kept: list[int] = []
+    kept = array("I")
     at = 0
     for match in pattern.finditer(text):
         pieces.append(text[at : match.start()])

@@ -102,7 +102,7 @@ class _Query:
     def strength(self, score: float) -> float:
         """A score made comparable between short and long questions: those say more, and no line
         meets all of it."""
-        return score / math.sqrt(sum(self.weights[term] for term in self.own))
+        return score / math.sqrt(max(1.0, sum(self.weights[term] for term in self.own)))
 
 
 def find(question: str, sources: Sequence[str]) -> Finding | None:
@@ -110,10 +110,10 @@ def find(question: str, sources: Sequence[str]) -> Finding | None:
     own = frozenset(term for term in stems(question) if term not in _STOP_WORDS)
     kin = _relatives(own)
     lines = [line for source in sources for line in _lines(source, own | kin)]
-    if not (own and lines):
+    kind = answer_type(question)
+    if not lines or not (own or kind):
         return None
     query = _weighted(own, kin, lines)
-    kind = answer_type(question)
     scores = _scores(query, lines, kind)
     best = max(range(len(lines)), key=scores.__getitem__)
     return _finding(lines[best], query.strength(scores[best]), kind)
