@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -54,9 +55,9 @@ def whole_documents(documents: Sequence[Document]) -> tuple[SourceSpan, ...]:
     return tuple(SourceSpan(document_id=d.document_id, start=0, end=len(d.text)) for d in documents)
 
 
-def evidence_spans(evidence: Evidence) -> tuple[SourceSpan, ...]:
+def evidence_spans(evidence: Evidence, documents: Mapping[str, Document]) -> tuple[SourceSpan, ...]:
     """The spans of the rung `evidence`: verified quotes, each in its sentence."""
-    quotes = pack_quotes(evidence, EVIDENCE_TOKENS, _count)
+    quotes = pack_quotes(evidence, EVIDENCE_TOKENS, count_tokens, documents)
     spans = (SourceSpan(document_id=q.document_id, start=q.start, end=q.end) for q in quotes)
     return tuple(sorted(spans))
 
@@ -75,7 +76,7 @@ async def passage_spans(
         chunk = reading.chunks.get(chunk_id)
         if chunk is None or chunk_id in picked:
             continue
-        n_tokens = _count(chunk.text)
+        n_tokens = count_tokens(chunk.text)
         if n_tokens <= left:
             picked[chunk_id] = chunk
             left -= n_tokens
@@ -102,7 +103,7 @@ def prepare(
     rung: Rung,
     question: str,
     spans: tuple[SourceSpan, ...],
-    documents: dict[str, Document],
+    documents: Mapping[str, Document],
     terms: CloudTerms,
     run_id: str,
     signals: Signals | None,
@@ -157,26 +158,25 @@ def _impossible(terms: CloudTerms, prompt_tokens: int) -> str | None:
 
 
 def _nothing_to_send(rung: Rung) -> Offer:
+    why = {
+        Rung.EVIDENCE: "the workers found no quote that could be verified",
+        Rung.PASSAGES: "no passage matches the question",
+        Rung.DOCUMENT: "the document has no text",
+    }
     return Offer(
         rung=rung,
         p_correct=0.0,
         prompt_tokens=0,
         expected_usd=None,
         worst_usd=None,
-        impossible="the workers found nothing that could be sent",
+        impossible=why[rung],
     )
 
 
 def _interleave(first: Sequence[str], second: Sequence[str]) -> list[str]:
     """first[0], second[0], first[1], ... so that neither source crowds out the other."""
-    mixed: list[str] = []
-    for i in range(max(len(first), len(second))):
-        mixed += first[i : i + 1] + second[i : i + 1]
-    return mixed
-
-
-def _count(text: str) -> int:
-    return count_tokens(text)
+    pairs = itertools.zip_longest(first, second)
+    return [item for pair in pairs for item in pair if item is not None]
 
 
 _UNREAD = Signals(

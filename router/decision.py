@@ -116,9 +116,7 @@ def choose(
     )
 
 
-def _detour(
-    aim: Offer, worth: Sequence[Offer], wishes: Wishes, spent_usd: Decimal
-) -> Offer | None:
+def _detour(aim: Offer, worth: Sequence[Offer], wishes: Wishes, spent_usd: Decimal) -> Offer | None:
     """The cheapest rung below the aim that is expected to save money, or None (rule 5)."""
     if aim.expected_usd is None:
         return None

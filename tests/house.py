@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minions.asking import Desk
-from minions.cloud.prices import GenaiPrices
 from minions.cloud.model import CloudClient
+from minions.cloud.prices import GenaiPrices
 from minions.documents import Document, read_document
 from minions.offers import CloudTerms
 from minions.question import Options, Question

@@ -12,6 +12,7 @@ Keys and tensor names are those of llama.cpp's `conversion/gpt_oss.py`. Needs th
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -211,7 +212,15 @@ def _merges(
         yield from ((spelled[left], spelled[right]) for left, right in splits)
 
 
-# -- file -------------------------------------------------------------------------------------
+# -- weights and file ------------------------------------------------------------------------
+
+
+_EMBEDDING_SPREAD: Final = 0.3
+_ATTENTION_GAIN: Final = 1.1
+_EXPERT_GAIN: Final = 0.5
+_HEAD_GAIN: Final = 1.7
+"""Chosen so that the logits depend on the whole prompt and not only on its last token, and yet
+rounding is not blown up: both matter to tests that compare two ways to compute the same prompt."""
 
 
 def _add_header(gguf: Any, writer: Any, shape: Shape) -> None:
@@ -266,16 +275,17 @@ class _Tensors:
         """F32: norms, biases, the router, the attention sinks."""
         self.writer.add_tensor(name, self.draw(sizes, spread) + np.float32(mean))
 
-    def q8(self, name: str, *sizes: int, spread: float = 0.05) -> None:
+    def q8(self, name: str, weights: Array) -> None:
         """Q8_0: attention and embeddings."""
-        self.add_q8(name, self.draw(sizes, spread))
-
-    def add_q8(self, name: str, weights: Array) -> None:
         self._add(name, weights, self.gguf.GGMLQuantizationType.Q8_0)
 
-    def mxfp4(self, name: str, *sizes: int, spread: float = 0.05) -> None:
+    def mxfp4(self, name: str, weights: Array) -> None:
         """MXFP4: the experts."""
-        self._add(name, self.draw(sizes, spread), self.gguf.GGMLQuantizationType.MXFP4)
+        self._add(name, weights, self.gguf.GGMLQuantizationType.MXFP4)
+
+    def projection(self, *sizes: int, gain: float) -> Array:
+        """A matrix (rows of `sizes[-1]` values) that scales what passes through it by `gain`."""
+        return self.draw(sizes, gain / math.sqrt(sizes[-1]))
 
     def draw(self, sizes: Sequence[int], spread: float) -> Array:
         return self.random.standard_normal(sizes, dtype=np.float32) * np.float32(spread)
@@ -287,8 +297,8 @@ class _Tensors:
 
 def _add_weights(tensors: _Tensors, shape: Shape, vocabulary: Vocabulary) -> None:
     n_vocab = len(vocabulary.tokens)
-    tensors.q8("token_embd.weight", n_vocab, shape.width, spread=1.0)
-    tensors.add_q8("output.weight", _output_head(tensors, shape, vocabulary))
+    tensors.q8("token_embd.weight", tensors.draw((n_vocab, shape.width), _EMBEDDING_SPREAD))
+    tensors.q8("output.weight", _output_head(tensors, shape, vocabulary))
     tensors.plain("output_norm.weight", shape.width, mean=1.0)
     for layer in range(shape.n_layers):
         _add_attention(tensors, shape, f"blk.{layer}.")
@@ -296,10 +306,11 @@ def _add_weights(tensors: _Tensors, shape: Shape, vocabulary: Vocabulary) -> Non
 
 
 def _output_head(tensors: _Tensors, shape: Shape, vocabulary: Vocabulary) -> Array:
-    """Random rows; the tokens that quote are louder, so that strings also end now and then."""
-    head = tensors.draw((len(vocabulary.tokens), shape.width), 0.15)
-    quoting = [i for i, text in enumerate(vocabulary.tokens) if '"' in text and len(text) <= 2]
-    head[quoting] *= 2
+    """Random rows. Those of quotes and of `null` are louder, so that strings end now and then and
+    some jobs abstain."""
+    head = tensors.projection(len(vocabulary.tokens), shape.width, gain=_HEAD_GAIN)
+    structure = ('"', '",', 'Ġ"', "null", "Ġnull")
+    head[[i for i, text in enumerate(vocabulary.tokens) if text in structure]] *= 2
     return head
 
 
@@ -315,7 +326,7 @@ def _add_attention(tensors: _Tensors, shape: Shape, block: str) -> None:
         "attn_output": (shape.width, queries),
     }
     for name, sizes in projections.items():
-        tensors.q8(f"{block}{name}.weight", *sizes)
+        tensors.q8(f"{block}{name}.weight", tensors.projection(*sizes, gain=_ATTENTION_GAIN))
         tensors.plain(f"{block}{name}.bias", sizes[0])
 
 
@@ -327,7 +338,8 @@ def _add_experts(tensors: _Tensors, shape: Shape, block: str) -> None:
     matrices = {"ffn_gate_exps": (narrow, wide), "ffn_up_exps": (narrow, wide)}
     matrices["ffn_down_exps"] = (wide, narrow)
     for name, (rows, columns) in matrices.items():
-        tensors.mxfp4(f"{block}{name}.weight", n, rows, columns)
+        weights = tensors.projection(n, rows, columns, gain=_EXPERT_GAIN)
+        tensors.mxfp4(f"{block}{name}.weight", weights)
         tensors.plain(f"{block}{name}.bias", n, rows)
 
 

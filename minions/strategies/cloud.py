@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded
+from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded, CloudProtocolError
 from minions.events import RungChosen
 from minions.offers import PreparedRung
 from minions.question import JobCounts, Reply
@@ -18,6 +18,8 @@ async def ask_cloud_only(session: Session) -> Reply:
         _refuse_when_closed(session, prepared)
     session.observe(RungChosen(rung=Rung.DOCUMENT, reason="strategy `cloud`"))
     standing = await ask_cloud(session, prepared)
+    if standing is None:
+        raise CloudProtocolError(session.warnings[-1])
     return await session.reply(
         standing,
         reason="strategy `cloud` sends the whole document",

@@ -65,7 +65,7 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
         except CloudError as error:
             session.warnings.append(f"The cloud could not help at `{tried}`: {error}")
             break
-        if bought.p_correct >= standing.p_correct or standing.answer is None:
+        if bought and (bought.p_correct >= standing.p_correct or standing.answer is None):
             standing = bought
     return await session.reply(
         standing,
@@ -128,10 +128,10 @@ async def prepare_rungs(
     session: Session, reading: Reading, evidence: Evidence, signals: Signals
 ) -> tuple[PreparedRung, ...]:
     """The three cloud rungs, lowest first, each with its exact request and price."""
-    text, documents = session.question.text, dict(session.documents)
+    text, documents = session.question.text, session.documents
     with session.trace.step("offers", cloud=session.terms.model) as facts:
         spans = {
-            Rung.EVIDENCE: evidence_spans(evidence),
+            Rung.EVIDENCE: evidence_spans(evidence, documents),
             Rung.PASSAGES: await passage_spans(text, reading, evidence, session.store),
         }
         lower = [
@@ -162,9 +162,11 @@ def decide(
     return decision
 
 
-async def ask_cloud(session: Session, prepared: PreparedRung) -> Standing:
-    """Hop 8: buy the rung and check what it says. A refusal, a cut or unreadable answer counts as
-    no answer at this rung, and is said."""
+async def ask_cloud(session: Session, prepared: PreparedRung) -> Standing | None:
+    """Hop 8: buy the rung and check what it says.
+
+    None when the reply can't be used (a refusal, a cut or unreadable answer): that is said in a
+    warning, and is neither an answer nor an abstention."""
     rung = prepared.offer.rung
     with session.trace.step("cloud", rung=rung.value) as facts:
         response = await session.purchaser.buy(prepared)
@@ -172,6 +174,8 @@ async def ask_cloud(session: Session, prepared: PreparedRung) -> Standing:
         facts["n_attempts"] = len(response.attempts)
         facts["text"] = response.text
         reply = read_reply(session, rung, response)
+        if reply is None:
+            return None
         citations = verify_citations(reply.citations, prepared, session.documents)
         facts["n_citations"] = {"claimed": len(reply.citations), "verified": len(citations)}
     missing = reply.answer is None
@@ -183,16 +187,16 @@ async def ask_cloud(session: Session, prepared: PreparedRung) -> Standing:
     )
 
 
-def read_reply(session: Session, rung: Rung, response: CloudResponse) -> CloudReply:
-    """The cloud's JSON; an unusable one becomes an abstention with a warning."""
+def read_reply(session: Session, rung: Rung, response: CloudResponse) -> CloudReply | None:
+    """The cloud's JSON; None, and a warning, when there is none."""
     if response.finish_reason in ("content_filter", "refusal"):
         session.warnings.append(f"The cloud refused to answer at `{rung}`.")
-        return CloudReply(answer=None, sufficient=False)
+        return None
     try:
         return parse_reply(response.text)
     except CloudProtocolError as error:
         session.warnings.append(f"At `{rung}`: {error}")
-        return CloudReply(answer=None, sufficient=False)
+        return None
 
 
 def verify_citations(

@@ -89,7 +89,7 @@ class Session:
             Rung.DOCUMENT,
             self.question.text,
             spans,
-            dict(self.documents),
+            self.documents,
             self.terms,
             self.run_id,
             None,

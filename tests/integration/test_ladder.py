@@ -15,7 +15,7 @@ from minions.cloud.client import OpenAICloud
 from minions.cloud.model import AttemptOutcome, CloudUsage
 from minions.cloud.recorded import RecordedCloud, Recording
 from minions.cloud.sim import SimPlan, running
-from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded, NotFound
+from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded, CloudProtocolError, NotFound
 from minions.question import Question, Reply, StrategyName
 from minions.store.model import LedgerEntry, RunStatus
 from router import Rung
@@ -173,8 +173,16 @@ async def test_an_unreadable_cloud_answer_is_no_answer(tmp_path: Path, text: str
     cloud = RecordedCloud([Recording(text=text, usage=USAGE)] * 3)
     async with open_house(tmp_path, client=cloud, script=ABSTAINS) as house:
         reply = await house.desk.ask(house.question(LAW))
-    assert reply.abstained
+    assert reply.abstained and reply.rung is Rung.LOCAL
     assert any("JSON object" in warning for warning in reply.warnings)
+
+
+async def test_the_cloud_strategy_fails_on_an_unreadable_answer(tmp_path: Path) -> None:
+    cloud = RecordedCloud([Recording(text="Oregon, I think.", usage=USAGE)])
+    async with open_house(tmp_path, client=cloud) as house:
+        with pytest.raises(CloudProtocolError, match="JSON object"):
+            await house.desk.ask(house.question(LAW, strategy=StrategyName.CLOUD))
+        assert len(await cloud_rows(house)) == 1
 
 
 async def test_an_unknown_price_is_unknown_all_the_way(tmp_path: Path) -> None:
@@ -254,7 +262,7 @@ async def test_an_unknown_document_is_refused_at_the_door(tmp_path: Path) -> Non
 
 async def test_a_question_that_fills_the_context_is_refused_with_counts(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
-        with pytest.raises(BadRequest, match="holds 8192 tokens.*shorter question"):
+        with pytest.raises(BadRequest, match=r"holds 8192 tokens.*shorter question"):
             await house.desk.ask(house.question("why " * 9000))
 
 

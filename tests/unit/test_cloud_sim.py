@@ -20,8 +20,8 @@ from minions.cloud.sim.wire import pieces
 LEASE = (
     "LEASE AGREEMENT\n\nThis Lease is entered into as of March 3, 2021 by and between Oak Street "
     "Holdings, LLC and Blue Door Bakery, Inc. The tenant shall pay a monthly rent of $4,250.50, "
-    "due on the first day. The initial term of this Lease is thirty-six (36) months. Dogs are welcome "
-    "in the courtyard. This Lease shall be governed by the laws of the State of Oregon."
+    "due on the first day. The initial term of this Lease is thirty-six (36) months. Dogs are "
+    "welcome in the courtyard. This Lease shall be governed by the laws of the State of Oregon."
 )
 
 

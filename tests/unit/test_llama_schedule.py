@@ -169,8 +169,11 @@ def test_every_job_ends_once_within_the_limits(
         run.step(no_slot=event == "no slot")
     assert sorted(run.ended) == list(range(len(asked)))
     assert set(run.cache.cells) <= {ROOT_SEQUENCE}
-    unpaid = n_instructions if run.billed < run.cache.n_prefilled else 0
-    assert run.billed + unpaid == run.cache.n_prefilled
+    # Instructions wait for a job that starts; every other computed token is on some job's account.
+    unpaid = run.cache.n_prefilled - run.billed
+    assert unpaid == 0 or 0 < unpaid <= n_instructions
+    if "cancel" not in events and asked:
+        assert unpaid == 0
 
 
 def test_chunk_is_computed_once_and_its_first_job_pays() -> None:

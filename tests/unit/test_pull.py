@@ -55,7 +55,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.send_header("X-Error-Code", "EntryNotFound")
                 self.end_headers()
                 return
-            self.send_response(200)
+            self._redirect_to_cdn()
             stated = hub.stated_sha256 or hashlib.sha256(content).hexdigest()
             self.send_header("X-Linked-Etag", f'"{stated}"')
             self.send_header("X-Linked-Size", str(len(content)))
@@ -63,12 +63,23 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
 
         def do_GET(self) -> None:
-            assert f"/resolve/{COMMIT}/" in self.path
+            if not self.path.startswith("/cdn/"):
+                assert f"/resolve/{COMMIT}/" in self.path
+                self._redirect_to_cdn()
+                self.end_headers()
+                return
             hub.ranges.append(self.headers.get("Range"))
             if hub.is_down:
                 self.send_error(503)
                 return
             self._send(hub.sent or hub.files[self.path.rpartition("/")[2]])
+
+        def _redirect_to_cdn(self) -> None:
+            """As the real hub: another host has the bytes; the metadata come with the redirect."""
+            name = self.path.rpartition("/")[2]
+            cdn = hub.endpoint.replace("127.0.0.1", "localhost")
+            self.send_response(302)
+            self.send_header("Location", f"{cdn}/cdn/{name}")
 
         def _send(self, content: bytes) -> None:
             wanted = self.headers.get("Range")

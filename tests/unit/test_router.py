@@ -117,9 +117,7 @@ def test_more_budget_never_gives_a_worse_chance(
 
 def offer(rung: Rung, p: float, usd: str) -> Offer:
     price = Decimal(usd)
-    return Offer(
-        rung=rung, p_correct=p, prompt_tokens=1, expected_usd=price, worst_usd=price * 2
-    )
+    return Offer(rung=rung, p_correct=p, prompt_tokens=1, expected_usd=price, worst_usd=price * 2)
 
 
 def test_a_cheap_detour_is_taken_when_it_is_expected_to_save_money() -> None:

@@ -190,3 +190,5 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "May a third party enforce the contract?",
     ),
 }
+
+CLAUSE_NUMBERS = {clause: number for number, clause in enumerate(WORDINGS)}

@@ -29,9 +29,9 @@ MAX_GAP_BETWEEN_PARTIES = 250
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """JSON lines, gzipped or not."""
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as lines:
-        return [json.loads(line) for line in lines]
+    raw = path.read_bytes()
+    text = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    return [json.loads(line) for line in text.decode().split("\n") if line]
 
 
 def merge_near(spans: Sequence[Span], max_gap: int) -> list[Span]:

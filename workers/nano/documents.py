@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import random
 import re
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Protocol
 from workers.nano.examples import MAX_QUOTE_WORDS, Asked, sentence_spans
 
 Span = tuple[int, int]
-CLAUSE_QUOTE_WORDS = 20
+CLAUSE_QUOTE_WORDS = 14
 LONG_VALUE_WORDS = 14
 MIN_SHARE_INSIDE = 0.6
 MAX_PIECE_CHARS = 900
@@ -73,7 +74,7 @@ def make_document(
     """Compute borders and token counts."""
     borders = piece_borders(text)
     starts, total = [0], 0
-    for a, b in zip(borders, borders[1:], strict=False):
+    for a, b in itertools.pairwise(borders):
         total += len(tokenizer.encode(text[a:b]))
         starts.append(total)
     return Document(
@@ -108,9 +109,7 @@ def random_window(document: Document, rng: random.Random, max_tokens: int) -> Sp
     return document.borders[first], document.borders[_last_piece(document, first, max_tokens)]
 
 
-def window_around(
-    document: Document, place: Span, rng: random.Random, max_tokens: int
-) -> Span:
+def window_around(document: Document, place: Span, rng: random.Random, max_tokens: int) -> Span:
     """A chunk that holds `place` somewhere in it, at random."""
     first = bisect.bisect_right(document.borders, place[0]) - 1
     last = bisect.bisect_left(document.borders, place[1])
@@ -133,16 +132,15 @@ def clip(span: Span, window: Span) -> Span:
     return max(span[0], window[0]) - window[0], min(span[1], window[1]) - window[0]
 
 
-def ask_in_window(
-    question: DocumentQuestion, wording: str, window: Span
-) -> Asked | None:
+def ask_in_window(question: DocumentQuestion, wording: str, window: Span) -> Asked | None:
     """The question as the chunk answers it; None when only a sliver of an answer is inside."""
     shares = [overlap_share(p.value, window) for p in question.places]
     for place, share in zip(question.places, shares, strict=True):
         if share >= MIN_SHARE_INSIDE:
             quote = clip(place.quote, window)
-            return Asked(question=wording, value_span=clip(place.value, window), quote_span=quote)
-    return None if any(shares) else Asked(question=wording)
+            value = clip(place.value, window)
+            return Asked(question=wording, value_span=value, quote_span=quote, clause=question.key)
+    return None if any(shares) else Asked(question=wording, clause=question.key)
 
 
 def fitting_quote(text: str, value: Span) -> Span:

@@ -98,7 +98,7 @@ def contract_figures(results: Sequence[ClauseResult]) -> Figures:
         "answer_f1_when_answered": float(
             np.mean([best_f1(r.value, r.golds) for r in answerable if r.value is not None] or [0])
         ),
-        "citation_verified": float(np.mean([r.is_verified for r in answered] or [0])),
+        "citation_verified": float(np.mean([r.is_verified for r in answered] or [False])),
         "abstention_f1": told.f1,
         "abstention_precision": told.precision,
         "abstention_recall": told.recall,
@@ -172,7 +172,7 @@ def generated_figures(results: Sequence[AskedResult]) -> Figures:
         "n_questions": len(results),
         "n_answerable": len(answerable),
         "exact_answer": float(np.mean([r.correct for r in answerable])),
-        "citation_verified": float(np.mean([r.is_verified for r in answered] or [0])),
+        "citation_verified": float(np.mean([r.is_verified for r in answered] or [False])),
         "abstention_f1": told.f1,
         "abstention_precision": told.precision,
         "abstention_recall": told.recall,
@@ -216,7 +216,7 @@ def main() -> None:
         report["cuad_at_bias"] = [at_bias(clauses, b) for b in (-4, -3, -2, -1.5, -1, -0.5, 0)]
         if args.results:
             _save_results(clauses, args.results)
-    print(json.dumps(report, indent=1))
+    print(json.dumps(report, indent=1))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-MAX_VALUE_WORDS = 60
+MAX_VALUE_WORDS = 40
 MAX_QUOTE_WORDS = 32
 FORCED_START = '{"answer":'
 
@@ -17,11 +17,13 @@ class Asked:
 
     value_span: where the answer stands; None when the chunk does not answer.
     quote_span: the sentence or piece that supports it; contains or overlaps the value.
+    clause: the clause category that is asked for, in contracts.
     """
 
     question: str
     value_span: tuple[int, int] | None = None
     quote_span: tuple[int, int] | None = None
+    clause: str | None = None
 
     @property
     def answerable(self) -> bool:
@@ -31,11 +33,16 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """A chunk with several questions; `source` names where it came from (for figures)."""
+    """A chunk with several questions; `source` names where it came from (for figures).
+
+    clauses: every (category, character span) in the chunk, asked for or not; None where the chunk
+    is no contract and nothing is known.
+    """
 
     text: str
     asked: tuple[Asked, ...]
     source: str
+    clauses: tuple[tuple[str, tuple[int, int]], ...] | None = None
 
     def value(self, asked: Asked) -> str | None:
         """The answer as nano should write it."""

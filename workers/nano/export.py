@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--full-precision", action="store_true")
     args = parser.parse_args()
     digest = export_checkpoint(args.checkpoint, args.out, args.full_precision)
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")  # noqa: T201
 
 
 if __name__ == "__main__":

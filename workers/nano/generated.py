@@ -35,12 +35,13 @@ NOUNS = (
     "museum library licence pipeline survey vessel sample recipe stage roof permit fund audit"
 )
 VERBS = (
-    "approved|approve inspected|inspect designed|design repaired|repair signed|sign reviewed|review "
-    "opened|open closed|close tested|test cleaned|clean painted|paint measured|measure sold|sell "
-    "bought|buy rented|rent moved|move delivered|deliver shipped|ship insured|insure launched|launch "
-    "cancelled|cancel financed|finance guarded|guard managed|manage leased|lease restored|restore "
-    "listed|list handled|handle ran|run built|build filed|file stored|store scanned|scan heated|heat "
-    "cooled|cool loaded|load cleared|clear docked|dock served|serve planned|plan rebuilt|rebuild"
+    "approved|approve inspected|inspect designed|design repaired|repair signed|sign "
+    "reviewed|review opened|open closed|close tested|test cleaned|clean painted|paint "
+    "measured|measure sold|sell bought|buy rented|rent moved|move delivered|deliver "
+    "shipped|ship insured|insure launched|launch cancelled|cancel financed|finance "
+    "guarded|guard managed|manage leased|lease restored|restore listed|list handled|handle "
+    "ran|run built|build filed|file stored|store scanned|scan heated|heat cooled|cool "
+    "loaded|load cleared|clear docked|dock served|serve planned|plan rebuilt|rebuild"
 )
 # What anything can do, said and asked: {b} the verb, {B} its base form, {n} a noun phrase.
 FREE_PATTERNS = (
@@ -214,7 +215,10 @@ class DocumentWriter:
 
     def plan(self) -> list[Fact]:
         """Which facts the document may state, entity by entity."""
-        entities = [self.pools.entity(self.genre.entity) for _ in range(self.rng.choice((1, 1, 2, 2, 3, 3, 4, 5)))]
+        entities = [
+            self.pools.entity(self.genre.entity)
+            for _ in range(self.rng.choice((1, 1, 2, 2, 3, 3, 4, 5)))
+        ]
         periods = list(dict.fromkeys(self.pools.period() for _ in range(self.rng.randint(1, 3))))
         facts = []
         for entity in entities:
@@ -234,14 +238,19 @@ class DocumentWriter:
         name = self.rng.choice(self.genre.attributes[fact.attribute].names)
         period = fact.period or ""
         text = template.format(
-            e=fact.entity, n=name, N=capitalised(name), p=period, P=capitalised(period), v=fact.value
+            e=fact.entity,
+            n=name,
+            N=capitalised(name),
+            p=period,
+            P=capitalised(period),
+            v=fact.value,
         )
         return re.sub(r" +([?.])", r"\1", re.sub(r"  +", " ", text)).strip()
 
     def statement(self, fact: Fact) -> str:
         """The fact as a sentence without its full stop."""
         attribute = self.genre.attributes[fact.attribute]
-        plain = SAYS_PERIOD if attribute.periods else SAYS
+        plain: tuple[str, ...] = SAYS_PERIOD if attribute.periods else SAYS
         if self.genre.name == "free" and attribute.says:
             plain = attribute.says
         own = attribute.says and self.rng.random() < 0.55
@@ -250,7 +259,7 @@ class DocumentWriter:
     def question(self, fact: Fact) -> str:
         """A question whose answer the fact's value is."""
         attribute = self.genre.attributes[fact.attribute]
-        plain = ASKS_PERIOD if attribute.periods else ASKS
+        plain: tuple[str, ...] = ASKS_PERIOD if attribute.periods else ASKS
         if self.genre.name == "free" and attribute.asks and not self.listed:
             plain = attribute.asks
         own = attribute.asks and not self.listed and self.rng.random() < 0.5
@@ -293,7 +302,9 @@ class DocumentWriter:
             if fact.entity != entity:
                 entity = fact.entity
                 units.append(Unit(text=header.format(e=entity)))
-            units.append(Unit(text=self._filled("{N} {p}: {v}", fact).replace(" :", ":"), facts=(fact,)))
+            units.append(
+                Unit(text=self._filled("{N} {p}: {v}", fact).replace(" :", ":"), facts=(fact,))
+            )
             written += len(units[-1].text.split())
         return units
 
@@ -320,7 +331,11 @@ class DocumentWriter:
         if form >= 0.3 and self.rng.random() < 0.3:
             words = {k: self.pools.pick(v) for k, v in FILLER_WORDS.items()}
             units.insert(0, Unit(text=capitalised(self.rng.choice(TITLES).format(**words))))
-        joins = ("\n",) if form < 0.3 else self.rng.choice((("\n",), (" ",), (" ", " ", "\n\n"), ("\n\n",)))
+        joins = (
+            ("\n",)
+            if form < 0.3
+            else self.rng.choice((("\n",), (" ",), (" ", " ", "\n\n"), ("\n\n",)))
+        )
         text, placed = "", []
         for unit in units:
             placed.append((unit, len(text)))
@@ -347,7 +362,9 @@ class DocumentWriter:
         others = [f for f in stated if f.attribute not in own]
         if others and self.rng.random() < 0.6:
             other = self.rng.choice(others)
-            return Fact(entity=fact.entity, attribute=other.attribute, period=other.period, value="")
+            return Fact(
+                entity=fact.entity, attribute=other.attribute, period=other.period, value=""
+            )
         free = [i for i in range(len(self.genre.attributes)) if i not in own]
         if not free:
             return None
@@ -372,7 +389,9 @@ class DocumentWriter:
         return Example(text=text, asked=tuple(asked), source=f"generated:{self.genre.name}")
 
     def _present(self, fact: Fact, unit: str, start: int) -> Asked:
-        shown = unit.find(fact.value) if fact.value in unit else unit.lower().find(fact.value.lower())
+        shown = (
+            unit.find(fact.value) if fact.value in unit else unit.lower().find(fact.value.lower())
+        )
         value = (start + shown, start + shown + len(fact.value))
         return Asked(
             question=self.question(fact), value_span=value, quote_span=(start, start + len(unit))

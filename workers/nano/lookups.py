@@ -47,7 +47,9 @@ def _blank(text: str, rng: random.Random) -> Found | None:
     start, end = rng.choice(spans)
     values = [(start + m.start(), start + m.end()) for m in _VALUE.finditer(text[start:end])]
     if not values or rng.random() < 0.3:
-        words = [(start + m.start(), start + m.end()) for m in re.finditer(r"\w{4,}", text[start:end])]
+        words = [
+            (start + m.start(), start + m.end()) for m in re.finditer(r"\w{4,}", text[start:end])
+        ]
         values = words or values
     if not values:
         return None
@@ -70,7 +72,11 @@ def _term(text: str, rng: random.Random) -> Found | None:
     end = ends[0] if ends and ends[0] > match.end() else len(text)
     value = (match.end(), end)
     question = rng.choice(TERM_WORDINGS).format(match.group(1))
-    return (question, value, fitting_quote(text, (match.start(), end))) if value[1] - value[0] > 8 else None
+    return (
+        (question, value, fitting_quote(text, (match.start(), end)))
+        if value[1] - value[0] > 8
+        else None
+    )
 
 
 def _sentence(text: str, rng: random.Random) -> Found | None:
@@ -79,13 +85,17 @@ def _sentence(text: str, rng: random.Random) -> Found | None:
     if not spans:
         return None
     start, end = rng.choice(spans)
-    words = [m for m in re.finditer(r"[A-Za-z]{3,}(?: [A-Za-z]+){1,3}", text[start:end])]
+    words = list(re.finditer(r"[A-Za-z]{3,}(?: [A-Za-z]+){1,3}", text[start:end]))
     if not words:
         return None
     piece = rng.choice(words).group()
     if text.lower().count(piece.lower()) != 1:
         return None
-    return rng.choice(SENTENCE_WORDINGS).format(piece), (start, end), fitting_quote(text, (start, end))
+    return (
+        rng.choice(SENTENCE_WORDINGS).format(piece),
+        (start, end),
+        fitting_quote(text, (start, end)),
+    )
 
 
 def _heading(text: str, rng: random.Random) -> Found | None:
@@ -99,7 +109,12 @@ def _heading(text: str, rng: random.Random) -> Found | None:
 
 
 _MAKERS: tuple[Callable[[str, random.Random], Found | None], ...] = (
-    _blank, _blank, _term, _term, _sentence, _heading,
+    _blank,
+    _blank,
+    _term,
+    _term,
+    _sentence,
+    _heading,
 )
 
 

@@ -14,6 +14,8 @@ from workers.nano.documents import (
     DocumentQuestion,
     Span,
     ask_in_window,
+    clip,
+    overlap_share,
     random_window,
     window_around,
 )
@@ -29,7 +31,7 @@ SEPARATORS = (
     "\n\nQ: ", "\n\n---\nQuestion: ", "\nQuestion: ", "\n\nTask:\n",
 )  # fmt: skip
 PREFIXES = ("Please answer: ", "From the text: ", "According to the excerpt, ", "Find out: ")
-CUAD_BRANCHES = 9
+CUAD_BRANCHES = 8
 RARE_CLAUSE_FLOOR = 6.0
 N_FILLERS = 4000
 
@@ -81,7 +83,9 @@ class Mixture:
         self._keys = list(self._places)
         counts = [len(self._places[k]) for k in self._keys]
         self._focus_weights = [c**0.8 for c in counts]
-        self._ask_weights = {k: c + RARE_CLAUSE_FLOOR for k, c in zip(self._keys, counts, strict=True)}
+        self._ask_weights = {
+            k: c + RARE_CLAUSE_FLOOR for k, c in zip(self._keys, counts, strict=True)
+        }
 
     @staticmethod
     def _index_places(documents: Sequence[Document]) -> dict[str, list[tuple[Document, Span]]]:
@@ -132,11 +136,19 @@ class Mixture:
             document = rng.choice(self.corpus.contracts)
             window = random_window(document, rng, n_tokens)
         asked = self._clauses(document, window, rng)
-        return Example(text=document.text[slice(*window)], asked=asked, source="contract")
+        clauses = tuple(
+            (question.key, clip(place.value, window))
+            for question in document.questions
+            for place in question.places
+            if overlap_share(place.value, window) > 0
+        )
+        text = document.text[slice(*window)]
+        return Example(text=text, asked=asked, source="contract", clauses=clauses)
 
     def _clauses(self, document: Document, window: Span, rng: random.Random) -> tuple[Asked, ...]:
         """Every clause that is there (at most 6) and, weighted by frequency, some that are not."""
-        present, absent = [], []
+        present: list[tuple[str, Asked]] = []
+        absent: list[tuple[str, Asked]] = []
         for question in document.questions:
             asked = ask_in_window(question, _worded(question, rng), window)
             if asked is not None:
@@ -150,7 +162,9 @@ class Mixture:
 
     def _document(self, rng: random.Random, documents: Sequence[Document], source: str) -> Example:
         """A window around one question's place; other questions of it, and of others, as absent."""
-        document = rng.choice([d for d in (rng.choice(documents) for _ in range(4)) if d.questions] or documents)
+        document = rng.choice(
+            [d for d in (rng.choice(documents) for _ in range(4)) if d.questions] or documents
+        )
         if not document.questions:
             return Example(text=document.text[:10], asked=(), source=source)
         focus = rng.choice(document.questions)

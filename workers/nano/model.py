@@ -6,6 +6,7 @@ Shapes: B sequences, T positions, D width, H heads, G key/value heads, W head wi
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,13 @@ _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 SWIGLU_LIMIT = 7.0
 SWIGLU_ALPHA = 1.702
+N_CLAUSE_DIRECTIONS = 41
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """`function.apply`, which PyTorch leaves untyped."""
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return result
 
 
 class SinkAttention(torch.autograd.Function):
@@ -31,7 +39,7 @@ class SinkAttention(torch.autograd.Function):
         """q, k, v: B,H,T,W; sink: H; mask: B,1,T,T (0 or -inf). Returns B,H,T,W."""
         plain, log_sum = _flash(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
         with_sink = torch.logaddexp(log_sum, sink.view(1, -1, 1).to(log_sum.dtype))
-        out = plain * torch.exp(log_sum - with_sink).unsqueeze(-1).to(plain.dtype)
+        out: Tensor = plain * torch.exp(log_sum - with_sink).unsqueeze(-1).to(plain.dtype)
         ctx.save_for_backward(q, k, v, out, with_sink, sink, mask)
         ctx.scale = scale
         return out
@@ -149,7 +157,7 @@ class Attention(nn.Module):
         group = self.shape.n_heads // self.shape.n_kv_heads
         wide_k, wide_v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         scale = self.shape.head_width**-0.5
-        y = SinkAttention.apply(q, wide_k, wide_v, self.sink, mask, scale)
+        y = _apply(SinkAttention, q, wide_k, wide_v, self.sink, mask, scale)
         y = y.transpose(1, 2).reshape(x.shape[0], x.shape[1], -1)
         return F.linear(y, self.out, self.out_bias), q, k
 
@@ -171,9 +179,9 @@ class Experts(nn.Module):
         if not self.fake_quant:
             return self.gate, self.up, self.down
         return (
-            FakeMxfp4.apply(self.gate),
-            FakeMxfp4.apply(self.up),
-            FakeMxfp4.apply(self.down),
+            _apply(FakeMxfp4, self.gate),
+            _apply(FakeMxfp4, self.up),
+            _apply(FakeMxfp4, self.down),
         )
 
     def _route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -210,8 +218,8 @@ class Experts(nn.Module):
         inverse = torch.empty_like(order)
         inverse[order] = torch.arange(len(order))
         counts = torch.bincount(expert, minlength=self.shape.n_experts)
-        rows = self._run(_Dispatch.apply(flat, order // used, inverse, used), counts.tolist())
-        y = _Collect.apply(rows, order, inverse).view(-1, used, d)
+        rows = self._run(_apply(_Dispatch, flat, order // used, inverse, used), counts.tolist())
+        y = _apply(_Collect, rows, order, inverse).view(-1, used, d)
         share = counts.float() / len(expert)
         balance = self.shape.n_experts * (torch.softmax(logits, -1).mean(0) * share).sum()
         return (y * weights.unsqueeze(-1).to(y.dtype)).sum(1).view(b, t, d), balance
@@ -239,6 +247,22 @@ class Block(nn.Module):
         return x + mixed, q, k, balance
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outputs:
+    """One forward pass.
+
+    logits: (rows, vocab). final: what the head reads, (rows, D). attention: each layer's rotated
+    q (B,H,T,W) and k (B,G,T,W). before_last: the residual stream that the last layer reads, B,T,D.
+    balance: mean routing loss.
+    """
+
+    logits: Tensor
+    final: Tensor
+    attention: list[tuple[Tensor, Tensor]]
+    before_last: Tensor
+    balance: Tensor
+
+
 class Nano(nn.Module):
     """The whole model; `forward` gives logits only where asked, to spare the vocabulary matmul."""
 
@@ -249,6 +273,8 @@ class Nano(nn.Module):
         self.head = _matrix(shape.n_vocab, shape.width, std=0.02)
         self.final_norm = nn.Parameter(torch.ones(shape.width))
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.n_layers)])
+        # Used in training only and not exported: one direction per clause category (supervision.py)
+        self.clause_directions = _matrix(N_CLAUSE_DIRECTIONS, shape.width, std=0.02)
         self._frequencies, self._magnitude = yarn_frequencies(shape)
 
     def set_fake_quant(self, on: bool) -> None:
@@ -259,25 +285,27 @@ class Nano(nn.Module):
 
     def forward(
         self, ids: Tensor, positions: Tensor, masks: tuple[Tensor, Tensor], rows: Tensor | None
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor]:
-        """ids, positions: B,T; masks: (sliding, full) B,1,T,T; rows: flat indices into B*T.
-
-        Returns logits (len(rows), vocab) or (B*T, vocab), each layer's (q, k), and the mean
-        balance loss.
-        """
+    ) -> Outputs:
+        """ids, positions: B,T; masks: (sliding, full) B,1,T,T; rows: flat indices into B*T."""
         angle = positions.float().unsqueeze(-1) * self._frequencies
         cos = (torch.cos(angle) * self._magnitude).unsqueeze(1)
         sin = (torch.sin(angle) * self._magnitude).unsqueeze(1)
         x = F.embedding(ids, self.embedding)
         attention, balances = [], []
+        before_last = x
         for index, block in enumerate(self.blocks):
+            before_last = x
             mask = masks[0] if self.shape.is_sliding(index) else masks[1]
             x, q, k, balance = block(x, cos, sin, mask)
             attention.append((q, k))
             balances.append(balance)
         flat = x.reshape(-1, x.shape[-1])
         flat = flat if rows is None else flat[rows]
-        logits = F.linear(
-            F.rms_norm(flat, flat.shape[-1:], self.final_norm, self.shape.norm_epsilon), self.head
+        final = F.rms_norm(flat, flat.shape[-1:], self.final_norm, self.shape.norm_epsilon)
+        return Outputs(
+            logits=F.linear(final, self.head),
+            final=final,
+            attention=attention,
+            before_last=before_last,
+            balance=torch.stack(balances).mean(),
         )
-        return logits, attention, torch.stack(balances).mean()

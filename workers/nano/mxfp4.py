@@ -29,11 +29,11 @@ class FakeMxfp4(torch.autograd.Function):
     """Rounds in the forward pass, lets the gradient through unchanged (straight-through)."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor) -> Tensor:  # noqa: ARG004
         """`weight` rounded to MXFP4."""
         return round_to_mxfp4(weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
         """The gradient as it came."""
         return gradients[0]

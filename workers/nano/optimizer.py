@@ -19,8 +19,8 @@ _EXPERT_NAMES = ("experts.gate", "experts.up", "experts.down")
 
 def orthogonalised(gradient: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz towards the nearest orthogonal matrix (Jordan et al., 2024)."""
-    x = gradient.float()
-    x = x / (x.norm() + 1e-7)
+    x: Tensor = gradient.float()
+    x = x / x.norm().clamp(min=1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(steps):
@@ -33,7 +33,12 @@ class NanoOptimizer:
     """Both optimisers behind one `step`; `state_dict` restores both exactly."""
 
     def __init__(self, model: Nano) -> None:
-        groups: dict[str, list[nn.Parameter]] = {"experts": [], "embedding": [], "head": [], "rest": []}
+        groups: dict[str, list[nn.Parameter]] = {
+            "experts": [],
+            "embedding": [],
+            "head": [],
+            "rest": [],
+        }
         self.matrices: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             if name.endswith(_MUON_NAMES):

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from workers.nano.clause_questions import CLAUSE_NUMBERS
 from workers.nano.examples import FORCED_START, Asked, Example, answer_text
 from workers.nano.framing import closing_ids, opening_ids
 from workers.nano.tokenizer import NanoTokenizer
+from workers.nano.vocabulary import SPACE
 
 PADDING_BRANCH = -1
 ABSTAIN = 1.2
@@ -24,6 +26,7 @@ FIRST_OF_VALUE = 4.0
 FIRST_OF_QUOTE = 2.0
 FREE_TEXT = 1.0
 FIXED_TEXT = 0.05
+MAX_SKIP = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +48,9 @@ class Sequenced:
     """One training sequence. All lists have one entry per token.
 
     parent: index of the token whose output predicts this one. weight: its share in the loss.
+    copies: (row, chunk token that the row must write next). asked_clauses: (row, category number)
+    of clause questions. chunk_clauses: (first token, end, category number) of every clause in the
+    chunk; None where the chunk is no contract.
     """
 
     ids: list[int]
@@ -55,6 +61,9 @@ class Sequenced:
     decisions: list[int] = field(default_factory=list)
     answers: list[Pointing] = field(default_factory=list)
     reads: list[Pointing] = field(default_factory=list)
+    copies: list[tuple[int, int]] = field(default_factory=list)
+    asked_clauses: list[tuple[int, int]] = field(default_factory=list)
+    chunk_clauses: list[tuple[int, int, int]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,7 +79,9 @@ class TokenisedPrefix:
 
     def tokens_of(self, span: tuple[int, int]) -> tuple[int, int]:
         """Half-open token range that covers a character span of the chunk."""
-        inside = [i for i, (a, b) in enumerate(self.offsets) if b > span[0] and a < span[1] and b > a]
+        inside = [
+            i for i, (a, b) in enumerate(self.offsets) if b > span[0] and a < span[1] and b > a
+        ]
         if not inside:
             return self.n_opening, self.n_opening + 1
         return self.n_opening + inside[0], self.n_opening + inside[-1] + 1
@@ -84,6 +95,7 @@ class Packer:
         self.opening = opening_ids(tokenizer)
         self.closing = closing_ids(tokenizer)
         self.forced = tokenizer.encode(FORCED_START)
+        self._bare_tokens = [token.removeprefix(SPACE) for token in tokenizer.vocabulary.tokens]
 
     def prefix(self, text: str) -> TokenisedPrefix:
         """Template opening + chunk."""
@@ -108,6 +120,11 @@ class Packer:
             weights=[0.0] * n,
             parents=[max(0, i - 1) for i in range(n)],
         )
+        if example.clauses is not None:
+            sequence.chunk_clauses = [
+                (*prefix.tokens_of(span), CLAUSE_NUMBERS[clause])
+                for clause, span in example.clauses
+            ]
         for index, asked in enumerate(example.asked):
             self._add_branch(sequence, prefix, example, asked, (index + 1, separators[index]))
         return sequence
@@ -131,13 +148,18 @@ class Packer:
         sequence.weights += [0.0] * len(question) + weights
         decision = start + len(question)
         sequence.decisions.append(decision)
+        if asked.clause in CLAUSE_NUMBERS:
+            sequence.asked_clauses.append((decision - 1, CLAUSE_NUMBERS[asked.clause]))
         self._supervise(sequence, prefix, asked, decision, marks)
+        self._align(sequence, prefix, asked, decision, marks)
         n_fixed = len(self.closing) + len(self.forced)
         question_span = (start, decision - n_fixed)
         for row in (decision - 1, decision + len(answer) // 2):
             sequence.reads.append(Pointing(row=row, start=question_span[0], end=question_span[1]))
 
-    def _answer(self, example: Example, asked: Asked) -> tuple[list[int], list[float], tuple[int, int]]:
+    def _answer(
+        self, example: Example, asked: Asked
+    ) -> tuple[list[int], list[float], tuple[int, int]]:
         """Answer ids with <|return|>, loss weights, and (value's end, quote's first) offsets."""
         encode, done = self.tokenizer.encode, self.tokenizer.special("return")
         value, quote = example.value(asked), example.quote(asked)
@@ -156,6 +178,32 @@ class Packer:
         for i in range(quote_first, len(ids) - 1):
             weights[i] = FIRST_OF_QUOTE if i < quote_first + 2 else FREE_TEXT
         return ids, weights, (value_end, quote_first)
+
+    def _align(
+        self,
+        sequence: Sequenced,
+        prefix: TokenisedPrefix,
+        asked: Asked,
+        decision: int,
+        marks: tuple[int, int],
+    ) -> None:
+        """For every copied token of value and quote, where in the chunk it stands."""
+        if asked.value_span is None or asked.quote_span is None:
+            return
+        bare = self._bare_tokens
+        parts = (
+            (decision + 1, decision + marks[0], asked.value_span),
+            (decision + marks[1], len(sequence.ids) - 1, asked.quote_span),
+        )
+        for first, end, span in parts:
+            source, limit = prefix.tokens_of(span)
+            for row in range(first, end):
+                wanted = bare[sequence.ids[row]]
+                reach = range(source, min(limit, source + MAX_SKIP))
+                found = next((i for i in reach if bare[prefix.ids[i]] == wanted), None)
+                if found is not None:
+                    sequence.copies.append((row - 1, found))
+                    source = found + 1
 
     @staticmethod
     def _supervise(

@@ -9,41 +9,51 @@ import random
 import zlib
 from collections.abc import Callable, Sequence
 
-ONSETS = "b br c ch cl cr d dr f fl fr g gl gr h j k kl l m n p pl pr qu r s sh sk sl st t th tr v w z"
+ONSETS = (
+    "b br c ch cl cr d dr f fl fr g gl gr h j k kl l m n p pl pr qu r s sh sk sl st t th tr v w z"
+)
 NUCLEI = "a e i o u a e i o u ai ea ie oa au ou"
 CODAS = ["l", "m", "n", "r", "s", "t", "x", "ck", "nd", "nt", "rn", "st", "th", "lm", *[""] * 14]
 FIRST_NAMES = (
-    "Marta Alan Priya Chen Omar Lucia Viktor Hannah Diego Ingrid Kofi Yuki Pavel Elena Samuel Aisha "
-    "Tomas Greta Rahul Nora Felix Amara Julian Sofia Bruno Leila Mateo Wendy Oscar Farah Henry Clara "
-    "Igor Maya Peter Ruth Simon Tara Ursula Vera Walter Zoe Adam Beth Carl Dina Erik Fiona Gavin "
-    "Helen Ivan Joan Keith Laura Mark Nina Paul Rosa Sean Tina"
+    "Marta Alan Priya Chen Omar Lucia Viktor Hannah Diego Ingrid Kofi Yuki Pavel Elena "
+    "Samuel Aisha Tomas Greta Rahul Nora Felix Amara Julian Sofia Bruno Leila Mateo Wendy "
+    "Oscar Farah Henry Clara Igor Maya Peter Ruth Simon Tara Ursula Vera Walter Zoe Adam "
+    "Beth Carl Dina Erik Fiona Gavin Helen Ivan Joan Keith Laura Mark Nina Paul Rosa Sean "
+    "Tina"
 )
 LAST_NAMES = (
-    "Quill Hartman Osei Lindqvist Moreau Takeda Novak Farrell Whitlock Banerjee Castellano Drummond "
-    "Eriksen Fontaine Granger Holloway Ibarra Jansen Kowalski Lombard Mercer Nakamura Oduya Petrov "
-    "Quintero Rasmussen Sandoval Tanaka Underwood Vasquez Winslow Yilmaz Zeller Abbott Barlow Crane "
-    "Dawson Ellery Foster Gallagher Hughes Irving Kendall Lawson Mendel Norton Ortega Prescott Reyes "
-    "Stanton Turner Vaughn Walsh Young"
+    "Quill Hartman Osei Lindqvist Moreau Takeda Novak Farrell Whitlock Banerjee Castellano "
+    "Drummond Eriksen Fontaine Granger Holloway Ibarra Jansen Kowalski Lombard Mercer "
+    "Nakamura Oduya Petrov Quintero Rasmussen Sandoval Tanaka Underwood Vasquez Winslow "
+    "Yilmaz Zeller Abbott Barlow Crane Dawson Ellery Foster Gallagher Hughes Irving Kendall "
+    "Lawson Mendel Norton Ortega Prescott Reyes Stanton Turner Vaughn Walsh Young"
 )
 COMPANY_SUFFIXES = (
-    "Corp Ltd Holdings Group Systems Industries Partners Energy Foods Logistics Bank Labs Motors "
-    "Textiles Media Pharma Airlines Steel Software Capital Inc. LLC GmbH Trust Services Works Mills"
+    "Corp Ltd Holdings Group Systems Industries Partners Energy Foods Logistics Bank Labs "
+    "Motors Textiles Media Pharma Airlines Steel Software Capital Inc. LLC GmbH Trust "
+    "Services Works Mills"
 )
 PLACE_SUFFIXES = ("", "", "ville", "ton", " City", " Bay", " Falls", " Heights", "ford", " Island")
-MONTHS = (
-    "January February March April May June July August September October November December"
-)
+MONTHS = "January February March April May June July August September October November December"
 COLOURS = "red blue green amber violet grey black white silver orange teal maroon ivory navy copper"
-MATERIALS = "steel oak aluminium glass cotton leather granite bamboo carbon ceramic brass titanium nylon walnut"
+MATERIALS = (
+    "steel oak aluminium glass cotton leather granite bamboo carbon ceramic brass titanium "
+    "nylon walnut"
+)
 REASONS = (
-    "supplier delays|weak demand|higher freight costs|a software fault|staff shortages|currency losses|"
-    "a warehouse fire|poor weather|new tariffs|a failed audit|seasonal demand|lower prices|"
-    "a product recall|rising wages|a late permit|strong exports|a data breach|slow approvals|"
-    "a broken pump|heavy snow|a missing part|a strike at the port|a change of plan|unpaid invoices"
+    "supplier delays|weak demand|higher freight costs|a software fault|staff shortages|"
+    "currency losses|a warehouse fire|poor weather|new tariffs|a failed audit|"
+    "seasonal demand|lower prices|a product recall|rising wages|a late permit|strong exports|"
+    "a data breach|slow approvals|a broken pump|heavy snow|a missing part|"
+    "a strike at the port|a change of plan|unpaid invoices"
 )
 UNITS = ("kg", "metres", "units", "litres", "watts", "tonnes", "km", "hectares", "pages", "mm")
-TITLE_WORDS = "Winter Summer Silent Golden Broken Modern Early Hidden Distant Applied Practical Basic"
-TITLE_NOUNS = "Harbour Garden Methods Bridge Letters Statistics Chemistry Rivers Machines Voices Theory"
+TITLE_WORDS = (
+    "Winter Summer Silent Golden Broken Modern Early Hidden Distant Applied Practical Basic"
+)
+TITLE_NOUNS = (
+    "Harbour Garden Methods Bridge Letters Statistics Chemistry Rivers Machines Voices Theory"
+)
 
 
 class Pools:
@@ -177,9 +187,12 @@ class Pools:
     def _code(self) -> str:
         letters = "".join(self.rng.choice("ABCDEFGHKLMNPQRSTVWX") for _ in range(2))
         return self.rng.choice(
-            (f"{letters}-{self.rng.randint(100, 99999)}", f"{letters[0]}{self.rng.randint(10, 9999)}",
-             f"{self.rng.randint(100, 999)}/{self.rng.randint(10, 99)}")
-        )  # fmt: skip
+            (
+                f"{letters}-{self.rng.randint(100, 99999)}",
+                f"{letters[0]}{self.rng.randint(10, 9999)}",
+                f"{self.rng.randint(100, 999)}/{self.rng.randint(10, 99)}",
+            )
+        )
 
     def _duration(self) -> str:
         return f"{self.rng.randint(2, 90)} {self.pick('days months years weeks hours minutes')}"
@@ -189,7 +202,9 @@ class Pools:
         return self.pick(COLOURS) + second
 
     def _material(self) -> str:
-        return self.rng.choice(("brushed ", "solid ", "recycled ", "polished ", "", "")) + self.pick(MATERIALS)
+        return self.rng.choice(
+            ("brushed ", "solid ", "recycled ", "polished ", "", "")
+        ) + self.pick(MATERIALS)
 
     def _email(self) -> str:
         return f"{self.word(2)}@{self.word(2)}{self.rng.choice(('.com', '.org', '.net'))}"

@@ -124,9 +124,9 @@ class NanoReader:
 
     @staticmethod
     def _parameters(n_threads: int) -> llama_cpp.llama_context_params:
-        parameters = llama_cpp.llama_context_default_params()
+        parameters: llama_cpp.llama_context_params = llama_cpp.llama_context_default_params()
         parameters.n_ctx = N_CONTEXT
-        parameters.n_batch = parameters.n_outputs_max = N_CONTEXT
+        parameters.n_batch = N_CONTEXT
         parameters.n_ubatch = 1024
         parameters.n_seq_max = N_SEQUENCES
         parameters.n_outputs_max = N_SEQUENCES * 2
@@ -166,13 +166,13 @@ class NanoReader:
         for index, question in enumerate(questions):
             llama_cpp.llama_memory_seq_cp(self._memory, 0, index + 1, -1, -1)
             ids = [*self._separator, *self.tokenizer.encode(question), *self._closing]
-            rows = [
-                (t, len(prefix) + i, index + 1, i == len(ids) - 1) for i, t in enumerate(ids)
-            ]
+            rows = [(t, len(prefix) + i, index + 1, i == len(ids) - 1) for i, t in enumerate(ids)]
             logits = self._decode(rows)[-1]
             margin = float(logits[self._quote] - logits[self._null])
             branches.append(
-                _Branch(index + 1, len(prefix) + len(ids), margin, [[]], [self._quote], open=margin > 0)
+                _Branch(
+                    index + 1, len(prefix) + len(ids), margin, [[]], [self._quote], open=margin > 0
+                )
             )
         return branches
 
@@ -208,9 +208,7 @@ class NanoReader:
         ends = [closing_quote(t) for t in texts]
         strings = [unescaped(t[:e] if e >= 0 else t) for t, e in zip(texts, ends, strict=True)]
         quote = strings[1] if len(strings) > 1 else ""
-        return Reading(
-            value=strings[0], quote=quote, margin=branch.margin, truncated=min(ends) < 0
-        )
+        return Reading(value=strings[0], quote=quote, margin=branch.margin, truncated=min(ends) < 0)
 
     def _decode(self, rows: Sequence[tuple[int, int, int, bool]]) -> list[NDArray[np.float32]]:
         """rows: (token, position, sequence, wants logits). Returns logits of those that want."""

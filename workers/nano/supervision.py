@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.nano.model import Nano
+from workers.nano.model import Nano, Outputs
 from workers.nano.packing import Batch, Pointing
 
 POINTER_SHARE = 0.5
 READING_SHARE = 0.5
+COPYING_SHARE = 0.5
+TAG_OFFSET = 4.0
+TAG_POSITIVE_WEIGHT = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +81,20 @@ def _pointer_losses(scores: Tensor, pointings: Sequence[Pointing]) -> Tensor:
     return F.cross_entropy(scores[seen], first[seen], reduction="none")
 
 
+def _copy_loss(layer: _Layer, per_sequence: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
+    """Cross-entropy of the first head on the chunk token that each copying row writes next."""
+    losses = [layer.sink.new_zeros(1)]
+    for index, copies in enumerate(per_sequence):
+        if copies:
+            rows, keys = torch.tensor(copies).T
+            q, k = layer.q[index][0, rows], layer.k[index][0]
+            logits = q @ k.T * q.shape[-1] ** -0.5 + layer.mask[index, 0, rows]
+            sink = layer.sink[0].expand(len(rows), 1)
+            scores = torch.cat([logits, sink], -1)
+            losses.append(F.cross_entropy(scores, keys, reduction="none"))
+    return torch.cat(losses).mean()
+
+
 def _layer_loss(layer: _Layer, per_sequence: Sequence[Sequence[Pointing]]) -> Looked:
     spans, pointers, sinks = [], [], []
     for index, pointings in enumerate(per_sequence):
@@ -101,15 +118,15 @@ def _layer_loss(layer: _Layer, per_sequence: Sequence[Sequence[Pointing]]) -> Lo
     )
 
 
-def attention_loss(model: Nano, attention: Sequence[tuple[Tensor, Tensor]], batch: Batch) -> Looked:
+def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
     """The last layer must look at the answer (or its sink), the one before at what it reads."""
     group = model.shape.n_heads // model.shape.n_kv_heads
 
     def layer(index: int) -> _Layer:
         sliding = model.shape.is_sliding(index)
         return _Layer(
-            q=attention[index][0].unbind(0),
-            k=attention[index][1].unbind(0),
+            q=outputs.attention[index][0].unbind(0),
+            k=outputs.attention[index][1].unbind(0),
             sink=model.blocks[index].attention.sink,  # type: ignore[union-attr, arg-type]
             mask=batch.masks[0] if sliding else batch.masks[1],
             pointer_head=group if sliding else group - 1,
@@ -118,8 +135,43 @@ def attention_loss(model: Nano, attention: Sequence[tuple[Tensor, Tensor]], batc
     last = model.shape.n_layers - 1
     answers = _layer_loss(layer(last), [s.answers for s in batch.sequences])
     reads = _layer_loss(layer(last - 1), [s.reads for s in batch.sequences])
+    copying = _copy_loss(layer(last), [s.copies for s in batch.sequences])
     return Looked(
-        loss=answers.loss + READING_SHARE * reads.loss,
+        loss=answers.loss + READING_SHARE * reads.loss + COPYING_SHARE * copying,
         on_span=answers.on_span,
         on_sink=answers.on_sink,
+    )
+
+
+def clause_loss(model: Nano, outputs: Outputs, batch: Batch) -> Tensor:
+    """Clauses and the questions for them must lie in the same direction before the last layer.
+
+    Per category one direction: tokens of a clause are told from other tokens of the chunk by it
+    (binary, most tokens are in no clause), questions by which of the 41 they ask for. The last
+    layer's attention then has little left to learn to match them.
+    """
+    states = F.rms_norm(outputs.before_last, outputs.before_last.shape[-1:])
+    scores = states @ model.clause_directions.T
+    losses = [scores.new_zeros(())]
+    for index, sequence in enumerate(batch.sequences):
+        if sequence.chunk_clauses is not None:
+            n_chunk = sequence.branches.count(0)
+            losses.append(_tag_loss(scores[index, :n_chunk].float(), sequence.chunk_clauses))
+        if sequence.asked_clauses:
+            rows, numbers = torch.tensor(sequence.asked_clauses).T
+            losses.append(F.cross_entropy(scores[index, rows].float(), numbers))
+    return torch.stack(losses).sum() / len(batch.sequences)
+
+
+def _tag_loss(scores: Tensor, clauses: Sequence[tuple[int, int, int]]) -> Tensor:
+    """scores: (chunk tokens, categories). Mean over tokens of the summed binary losses."""
+    wanted = torch.zeros_like(scores)
+    for start, end, number in clauses:
+        wanted[start:end, number] = 1.0
+    offset = scores - TAG_OFFSET
+    weight = torch.where(wanted > 0, TAG_POSITIVE_WEIGHT, 1.0)
+    return (
+        (F.binary_cross_entropy_with_logits(offset, wanted, reduction="none") * weight)
+        .sum(-1)
+        .mean()
     )

@@ -8,7 +8,6 @@ update shared weights without waiting for each other (Hogwild): faster, not repr
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from workers.nano.model import Nano
 from workers.nano.optimizer import NanoOptimizer
 from workers.nano.packing import Batch, Packer, Sequenced, make_batch
 from workers.nano.shape import NanoShape
-from workers.nano.supervision import attention_loss
+from workers.nano.supervision import attention_loss, clause_loss
 from workers.nano.tokenizer import NanoTokenizer
 
 BUCKET = 48
@@ -48,6 +47,7 @@ class Plan:
     warmup_steps: int = 40
     decay_from: float = 1.0
     attention_share: float = 0.4
+    clause_share: float = 0.3
     fake_quant_from: float = 1.0
     batch_tokens: int = 4600
     n_workers: int = 1
@@ -87,6 +87,7 @@ class StepFigures:
     copied: float
     on_span: float
     on_sink: float
+    clauses: float
 
 
 def targets(batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,11 +109,12 @@ def loss_of(model: Nano, batch: Batch, plan: Plan, step: int) -> tuple[Tensor, S
     """The training loss of a batch."""
     rows, wanted, weights = targets(batch, step)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.bf16):
-        logits, attention, balance = model(batch.ids, batch.positions, batch.masks, rows)
-    each = F.cross_entropy(logits.float(), wanted, reduction="none")
+        outputs = model(batch.ids, batch.positions, batch.masks, rows)
+        clauses = clause_loss(model, outputs, batch)
+    each = F.cross_entropy(outputs.logits.float(), wanted, reduction="none")
     loss = (each * weights).sum() / weights.sum()
-    looked = attention_loss(model, attention, batch)
-    right = logits.argmax(-1) == wanted
+    looked = attention_loss(model, outputs, batch)
+    right = outputs.logits.argmax(-1) == wanted
     figures = StepFigures(
         loss=loss.item(),
         answered=_mean(right[weights == 3.0]),
@@ -120,8 +122,10 @@ def loss_of(model: Nano, batch: Batch, plan: Plan, step: int) -> tuple[Tensor, S
         copied=_mean(right[weights == 1.0]),
         on_span=looked.on_span,
         on_sink=looked.on_sink,
+        clauses=clauses.item(),
     )
-    return loss + BALANCE_SHARE * balance + plan.attention_share * looked.loss, figures
+    guided = plan.attention_share * looked.loss + plan.clause_share * clauses
+    return loss + BALANCE_SHARE * outputs.balance + guided, figures
 
 
 def _mean(right: Tensor) -> float:
@@ -141,7 +145,9 @@ class Progress:
 class Trainer:
     """One worker's loop over its own buckets."""
 
-    def __init__(self, model: Nano, mixture: Mixture, packer: Packer, plan: Plan, rank: int) -> None:
+    def __init__(
+        self, model: Nano, mixture: Mixture, packer: Packer, plan: Plan, rank: int
+    ) -> None:
         self.model, self.mixture, self.packer = model, mixture, packer
         self.plan, self.rank = plan, rank
         self.optimizer = NanoOptimizer(model)
@@ -196,7 +202,9 @@ class Trainer:
         }
         self._figures.clear()
         p, elapsed = self.progress, time.monotonic() - self.started
-        line = f"{elapsed / 60:.1f} min, step {p.step}, {p.n_tokens / 1e6:.3f}M tokens of worker 0: "
+        line = (
+            f"{elapsed / 60:.1f} min, step {p.step}, {p.n_tokens / 1e6:.3f}M tokens of worker 0: "
+        )
         line += " ".join(f"{name} {value:.3f}" for name, value in means.items())
         with self.plan.out.with_suffix(".log").open("a") as log:
             log.write(line + "\n")
@@ -208,7 +216,12 @@ class Trainer:
             "shape": self.model.shape.as_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": {"n_tokens": p.n_tokens, "step": p.step, "bucket": p.bucket, "batch": p.batch},
+            "progress": {
+                "n_tokens": p.n_tokens,
+                "step": p.step,
+                "bucket": p.bucket,
+                "batch": p.batch,
+            },
         }
         save_atomically(record, self.plan.out)
         self.saved = time.monotonic()
@@ -223,7 +236,7 @@ def save_atomically(record: dict[str, Any], path: Path) -> None:
     """`torch.save` to a neighbour, then rename over `path`."""
     temporary = path.with_suffix(".tmp")
     torch.save(record, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -280,7 +293,9 @@ def train(plan: Plan, mixture: Mixture, packer: Packer, start: Path | None) -> N
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with cuad/ covidqa/ tatqa/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with cuad/ covidqa/ tatqa/"
+    )
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write and resume")
     parser.add_argument("--start", type=Path, help="checkpoint whose weights to begin with")
     parser.add_argument("--tokens", type=float, required=True, help="length of the run")
@@ -289,6 +304,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--decay-from", type=float, default=1.0)
     parser.add_argument("--fake-quant-from", type=float, default=1.0)
     parser.add_argument("--attention-share", type=float, default=0.4)
+    parser.add_argument("--clause-share", type=float, default=0.3)
     parser.add_argument("--workers", type=int, default=1)
     for name in ("contracts", "papers", "tables", "lookups", "generated"):
         parser.add_argument(f"--{name}", type=float, default=getattr(Shares(), name))
@@ -307,7 +323,8 @@ def main() -> None:
     plan = Plan(
         out=args.out, n_tokens=int(args.tokens), seed=args.seed, rate=args.rate,
         decay_from=args.decay_from, fake_quant_from=args.fake_quant_from,
-        attention_share=args.attention_share, n_workers=args.workers,
+        attention_share=args.attention_share, clause_share=args.clause_share,
+        n_workers=args.workers,
     )  # fmt: skip
     mixture = Mixture(Corpus.load(args.data, tokenizer), shares)
     train(plan, mixture, Packer(tokenizer), args.start)

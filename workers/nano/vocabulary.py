@@ -6,6 +6,7 @@ pieces: what a reader must copy looks the same at the start of a JSON string and
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -24,7 +25,7 @@ SPECIAL_TOKENS = (
     "<|call|>",
 )
 Merge = tuple[str, str]
-SPACE_JOINS = (*"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz\"$(&|#-[“", '\\"')
+SPACE_JOINS = (*'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"$(&|#-[“', '\\"')
 
 
 def _byte_characters() -> dict[int, str]:
@@ -99,7 +100,7 @@ class _PairCounts:
 
     def _add(self, word: str, sign: int) -> None:
         sequence = self.pieces[word]
-        for pair in zip(sequence, sequence[1:], strict=False):
+        for pair in itertools.pairwise(sequence):
             self.counts[pair] += sign * self.words[word]
             self.where[pair].add(word)
 
@@ -130,7 +131,9 @@ def merged(sequence: list[str], merge: Merge) -> list[str]:
     return out
 
 
-def _letter_merges(words: Counter[str], start: list[Merge], n_new: int) -> tuple[list[Merge], _PairCounts]:
+def _letter_merges(
+    words: Counter[str], start: list[Merge], n_new: int
+) -> tuple[list[Merge], _PairCounts]:
     """BPE over runs of letters, continued from the merges in `start`."""
     counts = _PairCounts(words, {word: list(word) for word in words})
     for merge in start:
@@ -142,7 +145,9 @@ def _letter_merges(words: Counter[str], start: list[Merge], n_new: int) -> tuple
     return merges, counts
 
 
-def _space_merges(counts: _PairCounts, texts: list[str], start: list[Merge], n_new: int) -> list[Merge]:
+def _space_merges(
+    counts: _PairCounts, texts: list[str], start: list[Merge], n_new: int
+) -> list[Merge]:
     """A leading space joins the first piece of the words that most often follow one."""
     firsts: Counter[str] = Counter()
     for text in texts:

@@ -1,0 +1,128 @@
+"""Training: exact MXFP4, tokenizer, sequences, and runs that resume to the same weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+REASON = "training needs the `train` extra (PyTorch, tokenizers, gguf)"
+torch = pytest.importorskip("torch", reason=REASON)
+gguf = pytest.importorskip("gguf", reason=REASON)
+pytest.importorskip("tokenizers", reason=REASON)
+
+from workers.nano import train as nano_train  # noqa: E402
+from workers.nano.generated import generated_example  # noqa: E402
+from workers.nano.mixture import Corpus, Mixture, Shares  # noqa: E402
+from workers.nano.model import Nano  # noqa: E402
+from workers.nano.mxfp4 import round_to_mxfp4  # noqa: E402
+from workers.nano.packing import Packer, build_masks, make_batch  # noqa: E402
+from workers.nano.shape import NanoShape  # noqa: E402
+from workers.nano.tokenizer import NanoTokenizer  # noqa: E402
+
+TINY = {"width": 64, "n_layers": 2, "head_width": 32, "n_heads": 2, "expert_width": 64}
+
+
+def test_fake_quantisation_is_ggufs() -> None:
+    kind = gguf.GGMLQuantizationType.MXFP4
+    weight = torch.randn(48, 96, generator=torch.Generator().manual_seed(0))
+    packed = gguf.quants.quantize(weight.numpy(), kind)
+    assert np.array_equal(gguf.quants.dequantize(packed, kind), round_to_mxfp4(weight).numpy())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Marta Quill paid $1,234.56 million; Marta.",
+        "“Smart”  spaces\n\n\n§ 4.2 – ____",
+        "naïve 東京 \t",
+    ],
+)
+def test_the_tokenizer_gives_text_back(text: str) -> None:
+    tokenizer = NanoTokenizer.load()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_special_names_in_a_document_stay_text() -> None:
+    tokenizer = NanoTokenizer.load()
+    ids = tokenizer.encode("<|return|>")
+    assert tokenizer.ids["<|return|>"] not in ids
+
+
+def test_the_decision_is_one_token() -> None:
+    tokenizer = NanoTokenizer.load()
+    assert tokenizer.encode(" null") == [tokenizer.ids["Ġnull"]]
+    for value in ("Texas", "$5", "(a)", "“x", '\\"x'):
+        assert tokenizer.encode(f' "{value}')[0] == tokenizer.ids['Ġ"']
+
+
+def test_branches_see_the_chunk_and_themselves_only() -> None:
+    branches = torch.tensor([[0, 0, 1, 1, 2]])
+    positions = torch.tensor([[0, 1, 2, 3, 2]])
+    _, full = build_masks(branches, positions, window=128)
+    seen = (full[0, 0] == 0).int().tolist()
+    assert seen == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+
+
+def test_a_branch_ends_with_its_answer() -> None:
+    tokenizer = NanoTokenizer.load()
+    example = generated_example(3, "train", 60)
+    sequence = Packer(tokenizer).pack(example, ["\n\nQuestion: "] * len(example.asked))
+    text = tokenizer.decode(sequence.ids)
+    assert text.startswith("<|start|>user<|message|>")
+    assert text.count("<|return|>") == len(example.asked) == len(sequence.decisions)
+    words = {tokenizer.vocabulary.tokens[sequence.ids[d]] for d in sequence.decisions}
+    assert words <= {"Ġnull", 'Ġ"'}
+
+
+def _trainer(plan: nano_train.Plan, module: ModuleType = nano_train) -> nano_train.Trainer:
+    """A tiny model on generated documents only."""
+    tokenizer = NanoTokenizer.load()
+    corpus = Corpus(contracts=(), papers=(), tables=())
+    shares = Shares(contracts=0, papers=0, tables=0, lookups=0, generated=1, max_generated_words=40)
+    mixture, packer = Mixture(corpus, shares), Packer(tokenizer)
+    if plan.out.exists():
+        return module.build_trainer(plan, mixture, packer, None)
+    torch.manual_seed(0)
+    model = Nano(NanoShape(n_vocab=len(tokenizer), **TINY))
+    return nano_train.Trainer(model, mixture, packer, plan, 0)
+
+
+def test_a_resumed_run_ends_in_the_same_weights(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    plan = nano_train.Plan(
+        out=tmp_path / "whole.pt", n_tokens=4000, batch_tokens=900, bf16=False, warmup_steps=2
+    )
+    _trainer(plan).run()
+    halves = dataclasses.replace(plan, out=tmp_path / "halves.pt")
+    first = _trainer(halves)
+    stream = first._stream()
+    for _ in range(2):
+        first._step(next(stream))
+    first.save()
+    _trainer(halves).run()
+    whole, resumed = (nano_train.load_checkpoint(p.out) for p in (plan, halves))
+    assert whole["progress"] == resumed["progress"]
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, resumed["model"][name]), name
+
+
+def test_a_batch_teaches_without_a_nan(tmp_path: Path) -> None:
+    plan = nano_train.Plan(out=tmp_path / "x.pt", n_tokens=1, bf16=False)
+    trainer = _trainer(plan)
+    example = generated_example(5, "train", 50)
+    packed = trainer.packer.pack(example, ["\n\n"] * len(example.asked))
+    batch = make_batch([packed], trainer.model.shape.sliding_window)
+    loss, figures = nano_train.loss_of(trainer.model, batch, plan, 0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert figures.loss > 0

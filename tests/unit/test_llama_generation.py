@@ -1,0 +1,154 @@
+"""Answers written from hand-made logits, under the real grammar of a real vocabulary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.models import vocabulary_path
+from workers.errors import EngineCrashed
+from workers.jobs import Sampling
+from workers.llama.api import LlamaModel, Logits
+from workers.llama.generation import Generation
+from workers.llama.grammar import PREFILL, AnswerGrammar
+from workers.llama.tokenizer import LlamaTokenizer
+
+
+class Writer:
+    """Feeds a generation with rows in which the wanted token is the best."""
+
+    def __init__(self) -> None:
+        self.model = LlamaModel(vocabulary_path(), vocab_only=True)
+        self.tokenizer = LlamaTokenizer(self.model)
+        self.grammar = AnswerGrammar(self.model, self.tokenizer.control_tokens)
+
+    def start(self, max_output_tokens: int = 256) -> Generation:
+        sampling = Sampling(max_output_tokens=max_output_tokens)
+        return Generation(sampling=sampling, grammar=self.grammar, bytes_of=self.model.token_bytes)
+
+    def row(self, text: str, logit: float = 10.0) -> Logits:
+        """Logits with one token of `text` at `logit` and all others at 0."""
+        row = np.zeros(self.model.n_vocab, np.float32)
+        (token,) = self.tokenizer.encode_trusted(text)
+        row[token] = logit
+        return row
+
+    def write(self, text: str, max_output_tokens: int = 256) -> Generation:
+        """A generation that is offered the tokens of `text` until it is over."""
+        generation = self.start(max_output_tokens)
+        for token in self.tokenizer.encode(text):
+            if generation.is_over:
+                break
+            row = np.zeros(self.model.n_vocab, np.float32)
+            row[token] = 10.0
+            generation.take(row)
+        generation.close()
+        return generation
+
+
+@pytest.fixture(scope="module")
+def writer() -> Iterator[Writer]:
+    writer = Writer()
+    yield writer
+    writer.grammar.close()
+    writer.model.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ' "4.5%", "citation": "the rate is 4.5%"}',
+        '"a", "citation": null}',
+        ' "he said \\"no\\" \\u00e9 é 漢", "citation": "{}"}',
+    ],
+)
+def test_a_whole_answer_is_complete_at_its_last_brace(writer: Writer, text: str) -> None:
+    generation = writer.write(text)
+    assert generation.is_complete
+    assert generation.text == PREFILL + text
+    json.loads(generation.text)
+
+
+def test_null_ends_at_once(writer: Writer) -> None:
+    generation = writer.write(' null, "citation": null}')
+    assert generation.abstained and generation.is_complete
+    assert generation.text == PREFILL + " null"
+
+
+def test_the_cap_ends_it_incomplete(writer: Writer) -> None:
+    generation = writer.write(' "one two three", "citation": null}', max_output_tokens=4)
+    assert generation.is_over and not generation.is_complete
+    assert generation.n_tokens == 4
+
+
+def test_what_is_not_json_is_not_written(writer: Writer) -> None:
+    generation = writer.start()
+    generation.take(writer.row("the"))
+    assert generation.text != PREFILL + "the"
+    assert generation.text[len(PREFILL) :].lstrip()[:1] in ('"', "n", "")
+    generation.close()
+
+
+@pytest.mark.parametrize("marker", ["<|end|>", "<|start|>", "<|channel|>", "<|return|>"])
+def test_control_tokens_are_not_written_inside_strings(writer: Writer, marker: str) -> None:
+    generation = writer.start()
+    generation.take(writer.row('"'))
+    generation.take(writer.row(marker))
+    assert marker not in generation.text
+    assert generation.n_tokens == 2
+    generation.close()
+
+
+def test_margin_is_the_gap_between_a_string_and_null(writer: Writer) -> None:
+    row = writer.row('"', 7.0)
+    row[writer.tokenizer.encode_trusted("null")[0]] = 4.0
+    row[writer.tokenizer.encode_trusted(" n")[0]] = 2.0
+    generation = writer.start()
+    generation.take(row)
+    assert generation.margin == pytest.approx(3.0)
+    generation.close()
+
+
+def test_margin_waits_for_the_token_after_a_bare_space(writer: Writer) -> None:
+    generation = writer.start()
+    generation.take(writer.row(" "))
+    assert generation.margin is None
+    generation.take(writer.row('"', 5.0))
+    assert generation.margin == pytest.approx(5.0)
+    generation.close()
+
+
+def test_logprob_covers_the_answer_and_not_the_citation(writer: Writer) -> None:
+    generation = writer.start()
+    for text in ('"', "the", '"'):
+        generation.take(writer.row(text, 20.0))
+    sure = generation.logprob
+    assert sure is not None and sure == pytest.approx(0.0, abs=1e-4)
+    generation.take(np.zeros(writer.model.n_vocab, np.float32))
+    assert generation.logprob == sure
+    generation.close()
+
+
+def test_a_closed_grammar_says_so(writer: Writer) -> None:
+    generation = writer.start()
+    generation.close()
+    generation.close()
+    with pytest.raises(EngineCrashed, match="closed"):
+        generation.take(writer.row('"'))
+
+
+def test_accepting_what_is_not_allowed_raises_instead_of_aborting(writer: Writer) -> None:
+    grammar = writer.model.new_grammar('root ::= "a"')
+    with pytest.raises(ValueError, match="does not allow"):
+        grammar.accept(writer.tokenizer.encode("b")[0])
+    with pytest.raises(ValueError, match="does not allow"):
+        grammar.accept(-1)
+    grammar.close()
+
+
+def test_bad_gbnf_is_refused(writer: Writer) -> None:
+    with pytest.raises(ValueError, match="grammar"):
+        writer.model.new_grammar("root ::= (")
