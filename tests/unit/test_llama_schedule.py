@@ -229,6 +229,22 @@ def test_a_job_of_a_live_chunk_joins_it() -> None:
     assert run.cache.n_prefilled == 10 + 2 * 4
 
 
+def test_chunks_that_block_one_another_are_resolved_by_putting_the_newest_back() -> None:
+    """Both chunks fit with their small job, but no large job fits beside both chunks."""
+    bounds = limits(n_cells=100, n_batch=64)
+    run = Run(Schedule(limits=bounds, instructions=tokens(0)), bounds)
+    for chunk in "ab":
+        for n_job in (
+            4,
+            60,
+        ):
+            run.add(request(len(run.outputs_left), chunk, n_chunk=30, n_job=n_job, n_output=1))
+    while run.outputs_left:
+        run.step()
+    assert run.ended == [0, 2, 1, 3]
+    assert run.billed == run.cache.n_prefilled == 3 * 30 + 2 * 64
+
+
 def test_a_job_over_the_cells_is_refused() -> None:
     schedule = Schedule(limits=limits(n_cells=30), instructions=tokens(10))
     asked = request(0, n_chunk=14, n_job=4, n_output=3)

@@ -42,7 +42,7 @@ from workers.prompt import WorkerPrompt, worker_prompt
 from workers.seams import EngineInfo
 
 _ALL_LAYERS = 10_000
-_REMEMBERED_CHUNKS = 256
+_REMEMBERED_TEXTS = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +85,8 @@ class LlamaCppEngine:
         self._frame = build_frame(model, self._tokenizer, prompt)
         self._grammar = AnswerGrammar(model, self._tokenizer.control_tokens)
         self._bytes_of = functools.lru_cache(maxsize=None)(model.token_bytes)
-        self._chunk_tokens = functools.lru_cache(_REMEMBERED_CHUNKS)(self._frame.chunk_tokens)
+        self._chunk_tokens = functools.lru_cache(_REMEMBERED_TEXTS)(self._frame.chunk_tokens)
+        self._job_tokens = functools.lru_cache(_REMEMBERED_TEXTS)(self._frame.job_tokens)
         limits = Limits(
             n_sequences=context.n_sequences,
             n_cells=context.n_ctx,
@@ -174,21 +175,13 @@ class LlamaCppEngine:
         """Advance by one batch; return the jobs that ended in it."""
         if self._dead:
             raise EngineCrashed(self._dead)
-        ended = self._end_doomed()
-        step = self._schedule.plan()
-        self._arrange(step)
-        if step.is_idle:
-            return ended
+        if self._doomed or self._is_any_late():
+            return self._end_doomed()  # no batch with them: a crash in it would lose their results
         try:
-            outcome = self._decode(step)
+            return self._advance()
         except EngineCrashed as error:
             self._dead = str(error)
             raise
-        if outcome is DecodeOutcome.NO_SLOT:
-            self._make_room()
-            return ended
-        self._schedule.commit(step)
-        return ended + self._write(step)
 
     def close(self) -> None:
         """Free the engine's memory; pending jobs are dropped. Safe to call twice."""
@@ -212,7 +205,7 @@ class LlamaCppEngine:
             ticket=ticket,
             chunk=(job.chunk_id, job.chunk_text),
             chunk_tokens=self._chunk_tokens(job.chunk_text),
-            job_tokens=self._frame.job_tokens(job.task),
+            job_tokens=self._job_tokens(job.task),
             max_output_tokens=job.sampling.max_output_tokens,
         )
         n_needed = self._schedule.n_cells_needed(request)
@@ -225,10 +218,12 @@ class LlamaCppEngine:
             )
         return request
 
+    def _is_any_late(self) -> bool:
+        return bool(self._deadlines) and self._deadlines[0][0] <= self._clock()
+
     def _end_doomed(self) -> list[JobResult]:
         """Results of jobs that were rejected, cancelled or are past their deadline."""
-        now = self._clock()
-        while self._deadlines and self._deadlines[0][0] <= now:
+        while self._is_any_late():
             _, ticket = heapq.heappop(self._deadlines)
             if ticket in self._works:
                 deadline_s = self._works[ticket].job.deadline_s
@@ -236,14 +231,26 @@ class LlamaCppEngine:
         doomed, self._doomed = self._doomed, {}
         return [self._fail(ticket, reason) for ticket, reason in doomed.items()]
 
+    # -- the batch ----------------------------------------------------------------------------
+
+    def _advance(self) -> list[JobResult]:
+        """Plan a batch, compute it, and give each answer its next token."""
+        step = self._schedule.plan()
+        self._arrange(step)
+        if step.is_idle:
+            return []
+        if self._decode(step) is DecodeOutcome.NO_SLOT:
+            self._make_room()
+            return []
+        self._schedule.commit(step)
+        return self._write(step)
+
     def _arrange(self, step: Step) -> None:
         """Bring the cache's sequences into the state that the step begins with."""
         for sequence in step.clear:
             self._context.clear(sequence)
         for fork in step.forks:
             self._context.fork(parent=fork.parent, child=fork.child)
-
-    # -- the batch ----------------------------------------------------------------------------
 
     def _decode(self, step: Step) -> DecodeOutcome:
         """Compute one row per running answer, then the pieces of prompts."""
@@ -283,8 +290,9 @@ class LlamaCppEngine:
         """The cache was fuller than counted: put work back, to be tried again later."""
         withdrawn = self._schedule.give_way()
         if withdrawn is None:
-            self._dead = f"the cache of {self._context.n_ctx} cells has no room for a single job"
-            raise EngineCrashed(self._dead)
+            raise EngineCrashed(
+                f"the cache of {self._context.n_ctx} cells has no room for a single job"
+            )
         self._clear(withdrawn.sequences)
         for ticket in withdrawn.tickets:
             work = self._works[ticket]

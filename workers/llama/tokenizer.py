@@ -15,9 +15,9 @@ from workers.errors import JobRejected
 from workers.llama.api import LlamaModel
 
 _LONGEST_RUN = 1000
-_RUN = re.compile(rf"\S{{{_LONGEST_RUN}}}|\s{{{_LONGEST_RUN}}}")
 """llama.cpp's pre-tokenizer is a std::regex that recurses per character and overflows the stack on
-a run of some ten thousand letters, spaces or dashes. Longer runs than this are cut."""
+a run of some ten thousand letters, spaces or dashes. Runs longer than this are cut."""
+_RUN = re.compile(r"\S+|\s+")
 
 _SPM_SPACE = "▁"
 
@@ -57,7 +57,8 @@ class LlamaTokenizer:
     def _parts(self, text: str) -> list[str]:
         """`text`, cut after the first character of each control string and inside long runs."""
         cuts = {match.start() + 1 for match in self._marker.finditer(text)}
-        cuts.update(match.end() for match in _RUN.finditer(text))
+        for run in _RUN.finditer(text):
+            cuts.update(range(run.start() + _LONGEST_RUN, run.end(), _LONGEST_RUN))
         borders = [0, *sorted(cuts), len(text)]
         return [text[a:b] for a, b in itertools.pairwise(borders) if a < b]
 

@@ -27,6 +27,7 @@ FIRST_OF_QUOTE = 2.0
 FREE_TEXT = 1.0
 FIXED_TEXT = 0.05
 MAX_SKIP = 5
+REACH = 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,10 +228,10 @@ class Packer:
         sequence.answers.append(
             Pointing(row=first_of_quote, start=quote[0], end=quote[1], first=quote[0])
         )
-        near = max(both[0], value[0] - 120)
+        near = max(both[0], value[0] - REACH)
         sequence.reads.append(Pointing(row=value[0], start=near, end=value[0] + 1, first=near))
-        near = max(quote[0], quote[1] - 120)
-        sequence.reads.append(Pointing(row=quote[1] - 1, start=near, end=quote[1], first=near))
+        for row in range(both[0] + 2, min(both[1], both[0] + REACH), 5):
+            sequence.reads.append(Pointing(row=row, start=both[0], end=row + 1, first=both[0]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from workers.nano.packing import Batch, Pointing
 POINTER_SHARE = 0.5
 READING_SHARE = 0.5
 COPYING_SHARE = 0.5
+EARLY_SHARE = 0.25
 TAG_OFFSET = 4.0
 TAG_POSITIVE_WEIGHT = 3.0
 
@@ -119,7 +120,11 @@ def _layer_loss(layer: _Layer, per_sequence: Sequence[Sequence[Pointing]]) -> Lo
 
 
 def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
-    """The last layer must look at the answer (or its sink), the one before at what it reads."""
+    """The last layer must look at the answer (or its sink), the one before at what it reads.
+
+    The first full layer is asked, more gently, to look at the answer too: what it finds there, the
+    later layers can build on.
+    """
     group = model.shape.n_heads // model.shape.n_kv_heads
 
     def layer(index: int) -> _Layer:
@@ -135,9 +140,13 @@ def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
     last = model.shape.n_layers - 1
     answers = _layer_loss(layer(last), [s.answers for s in batch.sequences])
     reads = _layer_loss(layer(last - 1), [s.reads for s in batch.sequences])
+    early = _layer_loss(layer(1), [s.answers for s in batch.sequences])
     copying = _copy_loss(layer(last), [s.copies for s in batch.sequences])
     return Looked(
-        loss=answers.loss + READING_SHARE * reads.loss + COPYING_SHARE * copying,
+        loss=answers.loss
+        + EARLY_SHARE * early.loss
+        + READING_SHARE * reads.loss
+        + COPYING_SHARE * copying,
         on_span=answers.on_span,
         on_sink=answers.on_sink,
     )

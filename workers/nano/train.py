@@ -38,10 +38,15 @@ FINAL_RATE = 0.03
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """One run. Rates are factors of the optimiser's base rates; shares are of `n_tokens`."""
+    """One run. Rates are factors of the optimiser's base rates; shares are of the run's length.
+
+    The run is as long as `n_tokens`, or `minutes` of this process if they pass first; with
+    `minutes` its schedule depends on the machine's speed and is not reproducible.
+    """
 
     out: Path
     n_tokens: int
+    minutes: float | None = None
     seed: int = 1
     rate: float = 0.5
     warmup_steps: int = 40
@@ -167,19 +172,26 @@ class Trainer:
 
     def _stream(self) -> Iterator[list[Sequenced]]:
         progress = self.progress
-        while progress.n_tokens < self.plan.n_tokens // self.plan.n_workers:
+        while self._done() < 1:
             own = progress.bucket * self.plan.n_workers + self.rank
             groups = batches(self.mixture, self.packer, self.plan, own)
             for index in range(progress.batch, len(groups)):
-                if progress.n_tokens >= self.plan.n_tokens // self.plan.n_workers:
+                if self._done() >= 1:
                     return
                 progress.batch = index + 1
                 yield groups[index]
             progress.bucket, progress.batch = progress.bucket + 1, 0
 
+    def _done(self) -> float:
+        """Share of the run that lies behind."""
+        share = self.progress.n_tokens * self.plan.n_workers / self.plan.n_tokens
+        if self.plan.minutes is None:
+            return share
+        return max(share, (time.monotonic() - self.started) / 60 / self.plan.minutes)
+
     def _step(self, group: list[Sequenced]) -> None:
         plan, progress = self.plan, self.progress
-        done = progress.n_tokens * plan.n_workers / plan.n_tokens
+        done = self._done()
         self.model.set_fake_quant(done >= plan.fake_quant_from)
         batch = make_batch(group, self.model.shape.sliding_window)
         loss, figures = loss_of(self.model, batch, plan, progress.step)
@@ -299,6 +311,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write and resume")
     parser.add_argument("--start", type=Path, help="checkpoint whose weights to begin with")
     parser.add_argument("--tokens", type=float, required=True, help="length of the run")
+    parser.add_argument("--minutes", type=float, help="end sooner, by the clock")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.5)
     parser.add_argument("--decay-from", type=float, default=1.0)
@@ -321,11 +334,17 @@ def main() -> None:
         generated=args.generated, max_tokens=args.max_tokens,
     )  # fmt: skip
     plan = Plan(
-        out=args.out, n_tokens=int(args.tokens), seed=args.seed, rate=args.rate,
-        decay_from=args.decay_from, fake_quant_from=args.fake_quant_from,
-        attention_share=args.attention_share, clause_share=args.clause_share,
+        out=args.out,
+        n_tokens=int(args.tokens),
+        minutes=args.minutes,
+        seed=args.seed,
+        rate=args.rate,
+        decay_from=args.decay_from,
+        fake_quant_from=args.fake_quant_from,
+        attention_share=args.attention_share,
+        clause_share=args.clause_share,
         n_workers=args.workers,
-    )  # fmt: skip
+    )
     mixture = Mixture(Corpus.load(args.data, tokenizer), shares)
     train(plan, mixture, Packer(tokenizer), args.start)
 
