@@ -4,6 +4,7 @@
     |-- ModelNotFound        no such model name, path or URL
     |-- ModelCorrupt         the file's SHA-256 or GGUF header is not what it must be
     |-- ModelTooLarge        the model does not fit the memory there is
+    |-- PullFailed           the hub can't be reached, says no, or the disk is full
     |-- EngineUnavailable    the engine (library, server) can't be reached or loaded
     |-- EngineCrashed        the engine died under its jobs; they may be tried again
     `-- JobRejected          the job can never run here (prompt over the context, bad sampling)
@@ -27,6 +28,10 @@ class ModelCorrupt(WorkerError):
 
 class ModelTooLarge(WorkerError):
     """The model does not fit into the memory of this machine."""
+
+
+class PullFailed(WorkerError):
+    """The hub can't be reached, says no, or the disk is full. What was fetched is kept."""
 
 
 class EngineUnavailable(WorkerError):

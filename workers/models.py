@@ -20,9 +20,9 @@ from pathlib import Path
 from urllib.parse import urldefrag, urlsplit
 
 from workers.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
+from workers.gguf_file import check_gguf
 from workers.seams import Engine
 
-GGUF_MAGIC = b"GGUF"
 LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 
 
@@ -149,17 +149,6 @@ def read_record(file: Path) -> FileRecord | None:
         return FileRecord(**json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
         raise ModelCorrupt(f"{path} is not readable ({error}): delete it and pull again") from error
-
-
-def check_gguf(path: Path) -> None:
-    """Raises ModelCorrupt unless the file starts as a GGUF does."""
-    with path.open("rb") as file:
-        start = file.read(len(GGUF_MAGIC))
-    if start != GGUF_MAGIC:
-        raise ModelCorrupt(
-            f"{path} is not a GGUF file: it starts with {start!r}, not {GGUF_MAGIC!r}. "
-            "Was it cut, or is it a page that was saved instead of the file? Get it again."
-        )
 
 
 def _resolve_nano(path: Path) -> ModelSpec:

@@ -24,7 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from workers.errors import ModelCorrupt, ModelNotFound, WorkerError
+from workers.errors import ModelCorrupt, ModelNotFound, PullFailed
 from workers.models import HUB_MODELS, FileRecord, HubModel, read_record, record_path
 
 HASH_BLOCK_BYTES = 1 << 22
@@ -32,10 +32,6 @@ SPARE_BYTES = 256 << 20
 """Left free on the disk by a pull: a full disk breaks more than a model."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class PullFailed(WorkerError):
-    """The hub can't be reached, says no, or the disk is full. What was fetched is kept."""
 
 
 class PullPhase(enum.StrEnum):

@@ -7,17 +7,12 @@ in `CloudUsage`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 from minions.cloud.model import CloudRequest
-from workers.vocabulary import o200k_base
+from workers.vocabulary import encode_ordinary, o200k_base
 
 _TOKENS_PER_MESSAGE = 3
 _TOKENS_PER_ROLE = 1
 _TOKENS_OF_REPLY_PRIMER = 3
-_LONGEST_RUN = 10_000
-_BLANK_RUN = re.compile(rf"\s{{{_LONGEST_RUN}}}")
 
 
 def count_tokens(text: str) -> int:
@@ -31,8 +26,7 @@ def count_tokens(text: str) -> int:
 
 def encode(text: str) -> list[int]:
     """Token ids of `text` as data: nothing in it becomes a control token."""
-    encoding = o200k_base()
-    return [token for piece in _pieces(text) for token in encoding.encode_ordinary(piece)]
+    return encode_ordinary(o200k_base(), text)
 
 
 def request_tokens(request: CloudRequest) -> int:
@@ -48,15 +42,3 @@ def framing_tokens(n_messages: int) -> int:
     and 3 that prime the reply.
     """
     return n_messages * (_TOKENS_PER_MESSAGE + _TOKENS_PER_ROLE) + _TOKENS_OF_REPLY_PRIMER
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Cut inside runs of white space so long that tiktoken's regex engine overflows its stack.
-
-    tiktoken 0.14 panics on a run of about a million blanks. Each cut may change the count by one.
-    """
-    start = 0
-    for run in _BLANK_RUN.finditer(text):
-        yield text[start : run.end()]
-        start = run.end()
-    yield text[start:]

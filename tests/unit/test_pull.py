@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.errors import ModelCorrupt, ModelNotFound
+from workers.errors import ModelCorrupt, ModelNotFound, PullFailed
 from workers.models import HubModel, record_path
-from workers.pull import PullFailed, PullPhase, PullProgress, pull, pull_model
+from workers.pull import PullPhase, PullProgress, pull, pull_model
 
 COMMIT = "c" * 40
 CONTENT = b"GGUF" + bytes(range(256)) * 4000

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import _ggml
 
-from workers.errors import EngineCrashed, EngineUnavailable, ModelCorrupt, ModelNotFound
+from workers.errors import EngineCrashed, EngineUnavailable, ModelCorrupt
+from workers.gguf_file import check_gguf
 from workers.llama.schedule import Tokens
 
 Logits = npt.NDArray[np.float32]
 """Shape (rows, vocabulary), or (vocabulary,) for one row."""
 
-_GGUF_MAGIC: Final = b"GGUF"
 _LOG_WARNING: Final = 3
 _LOG_CONTINUED: Final = 5
 _NO_SLOT: Final = 1
@@ -108,19 +108,6 @@ def _devices() -> list[tuple[int, int]]:
         lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
         found.append((int(lib.ggml_backend_dev_type(device)), free.value))
     return found
-
-
-def check_gguf(path: Path) -> None:
-    """Raise ModelNotFound or ModelCorrupt when `path` can't be a GGUF file."""
-    if not path.is_file():
-        raise ModelNotFound(f"no model file at {path}: check the path, or pull the model first")
-    with path.open("rb") as file:
-        magic = file.read(len(_GGUF_MAGIC))
-    if magic != _GGUF_MAGIC:
-        raise ModelCorrupt(
-            f"{path} is not a GGUF file: it starts with {magic!r}, not {_GGUF_MAGIC!r}. "
-            "Download it again, or convert the model to GGUF."
-        )
 
 
 class LlamaModel:

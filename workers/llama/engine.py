@@ -21,6 +21,7 @@ import numpy as np
 
 from workers.answer import parse_answer
 from workers.errors import EngineCrashed, EngineUnavailable, JobRejected, ModelCorrupt
+from workers.gguf_file import check_gguf
 from workers.jobs import Job, JobResult, JobStatus, WorkerUsage
 from workers.llama.api import (
     Batch,
@@ -28,7 +29,6 @@ from workers.llama.api import (
     LlamaContext,
     LlamaModel,
     can_offload,
-    check_gguf,
     free_gpu_bytes,
 )
 from workers.llama.frame import build_frame
