@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minions.asking import Desk
-from minions.cloud.client import OpenAICloud
+from minions.cloud.model import CloudClient
 from minions.cloud.prices import GenaiPrices
 from minions.documents import Document, ReadLimits, read_document
 from minions.errors import DocumentTooLarge, NotFound
@@ -106,10 +106,12 @@ def cloud_terms(settings: Settings) -> CloudTerms:
     )
 
 
-def open_cloud(settings: Settings) -> OpenAICloud | None:
+def open_cloud(settings: Settings) -> CloudClient | None:
     """A client of the cloud as set; None when there is none."""
     if not settings.has_cloud:
         return None
+    from minions.cloud.client import OpenAICloud  # the SDK takes a second: only for those who ask
+
     key = settings.cloud_api_key
     return OpenAICloud(settings.cloud_base_url, key.get_secret_value() if key else None)
 

@@ -12,7 +12,6 @@ import typer
 
 from minions.app import open_app
 from minions.cli.common import ModelOption, err, out
-from minions.cloud.sim import SimPlan, running
 from minions.question import Options, Question
 from minions.render import ProgressView, reply_view
 from minions.settings import Settings, load_settings
@@ -37,6 +36,8 @@ def demo(
     The reading is real: llama.cpp runs the bundled small model on this machine. The cloud is
     simulated on loopback, so that the ladder can be seen; its prices are those of a real model.
     """
+    from minions.cloud.sim import SimPlan, running  # a server: only this command waits for it
+
     questions = (question,) if question else QUESTIONS
     with tempfile.TemporaryDirectory(prefix="minions-demo-") as folder, running(SimPlan()) as url:
         settings = load_settings(

@@ -22,8 +22,6 @@ from rich.table import Table
 from minions.cli.common import JsonOption, StateOption, err, out
 from minions.settings import Settings, config_path, load_settings
 from workers.machine import Machine, Verdict, probe_machine, what_can_run
-from workers.pull import PullPhase, PullProgress
-from workers.pull import pull as pull_files
 
 GIB = 1 << 30
 
@@ -97,6 +95,9 @@ def pull(
     ] = None,
 ) -> None:
     """Fetch a model. A cut download goes on where it stopped; the SHA-256 is checked."""
+    from workers.pull import PullPhase, PullProgress  # brings the hub's client: only for this
+    from workers.pull import pull as pull_files
+
     settings = load_settings(state_dir=state_dir)
     bar = Progress(
         TextColumn("{task.description}"),

@@ -1,11 +1,11 @@
-"""`minions serve` and `minions cloud-sim`."""
+"""`minions serve` and `minions cloud-sim`. Each imports its server itself, so that no other command
+waits for it."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
-import uvicorn
 
 from minions.cli.common import (
     CloudOption,
@@ -14,10 +14,7 @@ from minions.cli.common import (
     StateOption,
     err,
 )
-from minions.cloud.sim import SimPlan
-from minions.cloud.sim import serve as serve_sim
 from minions.errors import BadRequest
-from minions.rest import create_app
 from minions.settings import load_settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -37,6 +34,10 @@ def serve(
             f"Refusing to listen on {host}: anyone who reaches it could read your documents and "
             "spend your money. Use --host 127.0.0.1, and a proxy with authentication in front."
         )
+    import uvicorn
+
+    from minions.rest import create_app
+
     settings = load_settings(
         model=model, cloud_model=cloud, cloud_url=cloud_url, state_dir=state_dir
     )
@@ -57,6 +58,9 @@ def cloud_sim(
 
     It is no language model: it answers only from the text it is sent, by matching words.
     """
+    from minions.cloud.sim import SimPlan
+    from minions.cloud.sim import serve as serve_sim
+
     plan = SimPlan(fault_rate=fault_rate, seed=seed, api_key=key, latency_s=latency_ms / 1000)
     err.print(f"[dim]simulated cloud on http://127.0.0.1:{port}/v1; Ctrl-C stops it[/]")
     serve_sim("127.0.0.1", port, plan)
