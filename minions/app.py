@@ -10,7 +10,7 @@ from pathlib import Path
 
 from minions.asking import Desk
 from minions.cloud.model import CloudClient
-from minions.cloud.prices import GenaiPrices
+from minions.cloud.prices import GenaiPrices, ModelPrice
 from minions.documents import Document, ReadLimits, read_document
 from minions.errors import DocumentTooLarge, NotFound
 from minions.offers import CloudTerms
@@ -100,10 +100,16 @@ def cloud_terms(settings: Settings) -> CloudTerms:
     """Model, prices and limits of the cloud as set."""
     return CloudTerms(
         model=settings.cloud_model,
-        prices=GenaiPrices(),
+        prices=price_book(settings),
         max_output_tokens=settings.cloud_output_tokens,
         reachable=settings.has_cloud,
     )
+
+
+def price_book(settings: Settings) -> GenaiPrices:
+    """The bundled price list, and the user's own prices before it."""
+    own = {name: ModelPrice(**price.model_dump()) for name, price in settings.prices.items()}
+    return GenaiPrices(own)
 
 
 def open_cloud(settings: Settings) -> CloudClient | None:
@@ -113,7 +119,11 @@ def open_cloud(settings: Settings) -> CloudClient | None:
     from minions.cloud.client import OpenAICloud  # the SDK takes a second: only for those who ask
 
     key = settings.cloud_api_key
-    return OpenAICloud(settings.cloud_base_url, key.get_secret_value() if key else None)
+    return OpenAICloud(
+        settings.cloud_base_url,
+        key.get_secret_value() if key else None,
+        api=settings.cloud_api,
+    )
 
 
 @contextlib.asynccontextmanager

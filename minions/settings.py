@@ -7,9 +7,11 @@ file (`$MINIONS_CONFIG` or `~/.config/minions/config.toml`), defaults.
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,6 +29,17 @@ def config_path() -> Path:
     """Where the configuration file is looked for."""
     given = os.environ.get("MINIONS_CONFIG")
     return Path(given) if given else Path.home() / ".config" / "minions" / "config.toml"
+
+
+class ModelPriceSetting(BaseModel):
+    """`[prices."my-model"]`: dollars per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_usd_per_mtok: Decimal = Field(ge=0)
+    output_usd_per_mtok: Decimal = Field(ge=0)
+    cached_input_usd_per_mtok: Decimal | None = Field(default=None, ge=0)
+    context_tokens: int | None = Field(default=None, ge=1)
 
 
 class Settings(BaseSettings):
@@ -49,6 +62,13 @@ class Settings(BaseSettings):
     cloud_model: str = Field(default="gpt-4.1", description="Cloud model, and the receipt's price.")
     cloud_url: str | None = Field(default=None, description="Base URL of an OpenAI-style API.")
     cloud_api_key: SecretStr | None = Field(default=None, description="Key of the cloud.")
+    cloud_api: Literal["chat", "responses"] = Field(
+        default="chat", description="Which of OpenAI's two APIs the cloud is asked through."
+    )
+    prices: dict[str, ModelPriceSetting] = Field(
+        default_factory=dict,
+        description="Prices of cloud models that the bundled list lacks, by model name.",
+    )
     cloud_output_tokens: int = Field(default=1024, ge=64, description="Cap on a cloud answer.")
     target: float = Field(default=0.75, ge=0, le=1, description="P(correct) that is good enough.")
 

@@ -32,6 +32,11 @@ from minions.render import ProgressView, document_line, estimate_view, reply_vie
 from minions.settings import Settings, load_settings
 from router import Rung
 
+NANO_NOTE = (
+    "the worker is nano, a demonstration model of a few megabytes; for real work: "
+    "minions pull gpt-oss-20b, then --model gpt-oss-20b"
+)
+
 
 def ask(
     files_and_question: FilesAndQuestion,
@@ -66,6 +71,8 @@ def ask(
         target=target,
     )
     paths, text = split_question(files_and_question)
+    if settings.model == "nano" and strategy is not StrategyName.CLOUD:
+        err.print(f"[dim]{NANO_NOTE}[/]")
     options = Options(
         strategy=strategy,
         privacy=privacy,

@@ -8,6 +8,7 @@ import pytest
 
 from minions.cli.demo import contract_path
 from minions.cloud.sim import SimPlan, running
+from tests.cloud import Sim
 from tests.command import answer, minions
 from tests.files import pdf, scanned_pdf
 from tests.house import CONTRACT
@@ -126,3 +127,24 @@ def test_a_wrong_setting_names_itself(tmp_path: Path) -> None:
     done = minions("doctor", state_dir=tmp_path)
     assert done.returncode == 1
     assert "target" in done.stderr and "config.toml" in done.stderr
+
+
+def test_a_price_of_ones_own_is_used(tmp_path: Path, contract: Path) -> None:
+    """A model that no list knows has an unknown price, until the user states one."""
+    ask = ("estimate", str(contract), LAW, "--cloud", "house-model")
+    assert answer(*ask, state_dir=tmp_path)["rungs"][-1]["expected_usd"] is None
+    (tmp_path / "config.toml").write_text(
+        '[prices."house-model"]\ninput_usd_per_mtok = "10"\noutput_usd_per_mtok = "0"\n'
+    )
+    document = answer(*ask, state_dir=tmp_path)["rungs"][-1]
+    assert document["expected_usd"] == pytest.approx(document["prompt_tokens"] * 1e-5)
+
+
+def test_both_apis_of_the_cloud_are_spoken(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('cloud_api = "responses"\n')
+    with running(SimPlan()) as url:
+        ask = ("ask", str(contract_path()), LAW, "--strategy", "cloud", "--cloud-url", url)
+        reply = answer(*ask, state_dir=tmp_path)
+        calls = Sim(base_url=url).ledger()
+    assert reply["rung"] == "document" and reply["citations"]
+    assert [call["api"] for call in calls] == ["responses"]

@@ -17,6 +17,7 @@ from minions.cloud.recorded import RecordedCloud, Recording
 from minions.cloud.sim import SimPlan, running
 from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded, CloudProtocolError, NotFound
 from minions.question import Question, Reply, StrategyName
+from minions.store import MemoryStore, Store, open_store
 from minions.store.model import LedgerEntry, RunStatus
 from router import Rung
 from tests.house import CONTRACT, House, open_house
@@ -27,6 +28,16 @@ LAW = "Which state's laws govern this agreement?"
 QUOTE = "This agreement is governed by the laws of the State of Oregon."
 USAGE = CloudUsage(prompt_tokens=400, completion_tokens=30)
 ABSTAINS = RuleTable(rules=(Rule(contains="", reply=ScriptedReply()),))
+
+
+STORES = ("memory", "sqlite")
+
+
+async def open_any(kind: str, folder: Path | None) -> Store:
+    """Each store that ships; SQLite without a folder lives in memory."""
+    if kind == "memory":
+        return MemoryStore()
+    return await open_store(folder / "minions.db" if folder else ":memory:")
 
 
 def finds_the_law(job: Job) -> ScriptedReply:
@@ -98,9 +109,10 @@ async def test_it_climbs_until_the_cloud_can_answer(tmp_path: Path) -> None:
     assert reply.citations[0].quote == QUOTE
 
 
-async def test_egress_holds_the_bytes_that_left(tmp_path: Path) -> None:
-    cloud = RecordedCloud([recording("Oregon", QUOTE)])
-    async with open_house(tmp_path, client=cloud, script=ABSTAINS) as house:
+@pytest.mark.parametrize("kind", STORES)
+async def test_egress_holds_the_bytes_that_left(tmp_path: Path, kind: str) -> None:
+    cloud, store = RecordedCloud([recording("Oregon", QUOTE)]), await open_any(kind, tmp_path)
+    async with open_house(tmp_path, client=cloud, script=ABSTAINS, store=store) as house:
         await house.desk.ask(house.question(LAW, strategy=StrategyName.CLOUD))
         (entry,) = await house.store.egress()
     (request,) = cloud.requests
@@ -145,9 +157,11 @@ async def test_the_cloud_strategy_needs_a_cloud(tmp_path: Path) -> None:
             await house.desk.ask(house.question(LAW, strategy=StrategyName.CLOUD))
 
 
-async def test_a_run_that_is_worked_on_twice_pays_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", STORES)
+async def test_a_run_that_is_worked_on_twice_pays_once(tmp_path: Path, kind: str) -> None:
     cloud = RecordedCloud([recording("Oregon", QUOTE), recording("paid twice", QUOTE)])
-    async with open_house(tmp_path, client=cloud, script=ABSTAINS) as house:
+    store = await open_any(kind, tmp_path)
+    async with open_house(tmp_path, client=cloud, script=ABSTAINS, store=store) as house:
         record = await house.desk.accept(house.question(LAW))
         first = await house.desk.work(record)
         ledger = await house.store.ledger()
@@ -276,7 +290,8 @@ hostile_texts = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("kind", STORES)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     ceiling=st.sampled_from(Rung),
     cap=st.none() | st.decimals(min_value=0, max_value=Decimal("0.01"), places=5),
@@ -285,6 +300,7 @@ hostile_texts = st.sampled_from(
 )
 async def test_nothing_passes_ceiling_or_cap(
     tmp_path: Path,
+    kind: str,
     ceiling: Rung,
     cap: Decimal | None,
     answers: list[str | None],
@@ -296,7 +312,14 @@ async def test_nothing_passes_ceiling_or_cap(
         return ScriptedReply(answer=local, citation=local, margin=1.0)
 
     cloud = RecordedCloud([recording(answer, str(answer)) for answer in answers])
-    async with open_house(tmp_path, client=cloud, script=script, text=CONTRACT + str(local)) as h:
+    house_of = open_house(
+        tmp_path,
+        client=cloud,
+        script=script,
+        text=CONTRACT + str(local),
+        store=await open_any(kind, None),
+    )
+    async with house_of as h:
         reply: Reply = await h.desk.ask(h.question(LAW, privacy=ceiling, max_cost_usd=cap))
         egress = await h.store.egress()
         rows = await cloud_rows(h)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ gguf = pytest.importorskip("gguf", reason=REASON)
 pytest.importorskip("tokenizers", reason=REASON)
 
 from workers.nano import train as nano_train  # noqa: E402
+from workers.nano.calibrate import shifted_head  # noqa: E402
 from workers.nano.generated import generated_example  # noqa: E402
 from workers.nano.mixture import Corpus, Mixture, Shares  # noqa: E402
 from workers.nano.model import Nano  # noqa: E402
@@ -84,14 +84,14 @@ def test_a_branch_ends_with_its_answer() -> None:
     assert words <= {"Ġnull", 'Ġ"'}
 
 
-def _trainer(plan: nano_train.Plan, module: ModuleType = nano_train) -> nano_train.Trainer:
+def _trainer(plan: nano_train.Plan) -> nano_train.Trainer:
     """A tiny model on generated documents only."""
     tokenizer = NanoTokenizer.load()
     corpus = Corpus(contracts=(), papers=(), tables=())
     shares = Shares(contracts=0, papers=0, tables=0, lookups=0, generated=1, max_generated_words=40)
     mixture, packer = Mixture(corpus, shares), Packer(tokenizer)
     if plan.out.exists():
-        return module.build_trainer(plan, mixture, packer, None)
+        return nano_train.build_trainer(plan, mixture, packer, None)
     torch.manual_seed(0)
     model = Nano(NanoShape(n_vocab=len(tokenizer), **TINY))
     return nano_train.Trainer(model, mixture, packer, plan, 0)
@@ -114,6 +114,16 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path: Path) -> None:
     assert whole["progress"] == resumed["progress"]
     for name, tensor in whole["model"].items():
         assert torch.equal(tensor, resumed["model"][name]), name
+
+
+def test_calibration_shifts_null_alone() -> None:
+    generator = torch.Generator().manual_seed(1)
+    head = torch.randn(9, 16, generator=generator)
+    states = torch.randn(1, 16, generator=generator) + 0.01 * torch.randn(40, 16)
+    shifted = shifted_head(head, states, null=4, shift=1.5)
+    change = states @ (shifted - head).T
+    assert torch.allclose(change[:, 4], torch.full((40,), 1.5), atol=0.2)
+    assert torch.equal(change[:, [0, 1, 2, 3, 5, 6, 7, 8]], torch.zeros(40, 8))
 
 
 def test_a_batch_teaches_without_a_nan(tmp_path: Path) -> None:

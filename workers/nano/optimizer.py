@@ -47,7 +47,7 @@ class NanoOptimizer:
                 groups["experts"].append(parameter)
             else:
                 groups[name if name in groups else "rest"].append(parameter)
-        rates = {"experts": 0.5, "embedding": 3.0, "head": 0.3, "rest": 1.0}
+        rates = {"experts": 0.5, "embedding": 3.0, "head": 0.6, "rest": 1.0}
         self.base_rates = [ADAM_RATE * rates[name] for name in groups]
         self.adam = torch.optim.AdamW(
             [{"params": parameters} for parameters in groups.values()],

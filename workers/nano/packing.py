@@ -20,7 +20,8 @@ from workers.nano.tokenizer import NanoTokenizer
 from workers.nano.vocabulary import SPACE
 
 PADDING_BRANCH = -1
-ABSTAIN = 1.2
+ABSTAIN = 3.6
+ABSTAIN_FROM_CLAUSE = 1.2
 ANSWER = 3.0
 FIRST_OF_VALUE = 4.0
 FIRST_OF_QUOTE = 2.0
@@ -166,8 +167,9 @@ class Packer:
         value, quote = example.value(asked), example.quote(asked)
         ids = encode(answer_text(value, quote)) + done
         weights = [FIXED_TEXT] * len(ids)
-        weights[0] = ABSTAIN if value is None else ANSWER
+        weights[0] = ANSWER
         if value is None:
+            weights[0] = ABSTAIN_FROM_CLAUSE if asked.clause else ABSTAIN
             return ids, weights, (0, 0)
         middle = '", "citation": "'
         json_value = answer_text(value, None).rsplit('", "citation"', 1)[0]

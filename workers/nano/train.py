@@ -23,7 +23,16 @@ from torch import Tensor
 from workers.nano.mixture import Corpus, Mixture, Shares, sequence_of
 from workers.nano.model import Nano
 from workers.nano.optimizer import NanoOptimizer
-from workers.nano.packing import Batch, Packer, Sequenced, make_batch
+from workers.nano.packing import (
+    ABSTAIN,
+    ABSTAIN_FROM_CLAUSE,
+    ANSWER,
+    FREE_TEXT,
+    Batch,
+    Packer,
+    Sequenced,
+    make_batch,
+)
 from workers.nano.shape import NanoShape
 from workers.nano.supervision import attention_loss, clause_loss
 from workers.nano.tokenizer import NanoTokenizer
@@ -122,9 +131,9 @@ def loss_of(model: Nano, batch: Batch, plan: Plan, step: int) -> tuple[Tensor, S
     right = outputs.logits.argmax(-1) == wanted
     figures = StepFigures(
         loss=loss.item(),
-        answered=_mean(right[weights == 3.0]),
-        abstained=_mean(right[weights == 1.2]),
-        copied=_mean(right[weights == 1.0]),
+        answered=_mean(right[weights == ANSWER]),
+        abstained=_mean(right[(weights == ABSTAIN) | (weights == ABSTAIN_FROM_CLAUSE)]),
+        copied=_mean(right[weights == FREE_TEXT]),
         on_span=looked.on_span,
         on_sink=looked.on_sink,
         clauses=clauses.item(),
