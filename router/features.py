@@ -85,3 +85,21 @@ def _limited(margin: float | None) -> float | None:
 
 def _floored(logprob: float | None) -> float | None:
     return None if logprob is None else max(LOGPROB_LIMIT, min(logprob, 0.0))
+
+
+FEATURE_NAMES = frozenset(
+    features_of(
+        Signals(
+            answered=False,
+            verified=False,
+            answer_in_quote=False,
+            agreement=0.0,
+            margin=None,
+            coverage=0.0,
+            n_answered=0,
+            n_abstained=0,
+            n_failed=0,
+            hedged=False,
+        )
+    )
+)

@@ -238,9 +238,15 @@ def question_type(question: str) -> QuestionType:
 
     Rules in the manner of question taxonomies (Li and Roth 2002), cut down to the types on which
     document readers differ. The sentence that ends in a question mark decides, the last if there
-    are several, since instructions often stand around it."""
-    asked = [s.strip() for s in re.split(r"(?<=[.?!])\s+", question.lower().strip())]
-    core = next((s for s in reversed(asked) if s.endswith("?")), asked[0])
+    are several, since instructions often stand around it; they are looked at when it tells nothing.
+    """
+    whole = question.lower().strip()
+    sentences = re.split(r"(?<=[.?!])\s+", whole)
+    core = next((s for s in reversed(sentences) if s.endswith("?")), whole)
     if _YES_NO.match(core):
         return QuestionType.YES_NO
-    return next((kind for kind, words in _TYPES.items() if words.search(core)), QuestionType.OTHER)
+    return _type_of(core) or _type_of(whole) or QuestionType.OTHER
+
+
+def _type_of(text: str) -> QuestionType | None:
+    return next((kind for kind, words in _TYPES.items() if words.search(text)), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from workers.errors import ModelTooLarge
-from workers.llama.sizing import LlamaSettings, MemoryNeed, file_bytes
+from workers.llama.sizing import LlamaSettings, MemoryNeed, compute_threads, file_bytes
 
 GIB = 1024**3
 GPT_OSS_20B = MemoryNeed(
@@ -74,3 +74,18 @@ def test_all_parts_of_a_split_file_count(tmp_path: Path) -> None:
     (tmp_path / "other.gguf").write_bytes(b"x" * 10)
     assert file_bytes(tmp_path / "big-00001-of-00003.gguf") == 6
     assert file_bytes(tmp_path / "other.gguf") == 10
+
+
+@pytest.mark.parametrize(
+    ("weights_bytes", "n_cores", "n_busy", "threads"),
+    [
+        (7_000_000, 16, 0.0, 1),
+        (12_000_000_000, 8, 0.2, 8),
+        (12_000_000_000, 8, 2.6, 5),
+        (12_000_000_000, 2, 7.5, 1),
+    ],
+)
+def test_threads_are_cores_that_are_free(
+    weights_bytes: int, n_cores: int, n_busy: float, threads: int
+) -> None:
+    assert compute_threads(weights_bytes, n_cores, n_busy) == threads

@@ -36,7 +36,13 @@ from workers.llama.generation import Generation
 from workers.llama.grammar import PREFILL, AnswerGrammar
 from workers.llama.sampling import check_sampling
 from workers.llama.schedule import Branch, Limits, Request, Schedule, Step
-from workers.llama.sizing import LlamaSettings, MemoryNeed, file_bytes, free_ram_bytes
+from workers.llama.sizing import (
+    LlamaSettings,
+    MemoryNeed,
+    file_bytes,
+    free_ram_bytes,
+    free_threads,
+)
 from workers.llama.tokenizer import LlamaTokenizer
 from workers.prompt import WorkerPrompt, worker_prompt
 from workers.seams import EngineInfo
@@ -433,7 +439,7 @@ def _new_context(
         n_ctx=need.cells(settings=settings, available_bytes=room.available_bytes),
         n_sequences=settings.n_seq_max,
         n_batch=settings.n_batch,
-        n_threads=settings.threads,
+        n_threads=settings.n_threads or free_threads(need.file_bytes),
         kv_type=settings.kv_type,
     )
 

@@ -251,7 +251,8 @@ class Batch:
 
 def build_masks(branches: Tensor, positions: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """branches B,T: 0 chunk, >0 question, -1 padding. Returns (sliding, full) B,1,T,T."""
-    index = torch.arange(branches.shape[1])
+    branches, positions = branches.to(torch.int16), positions.to(torch.int16)
+    index = torch.arange(branches.shape[1], dtype=torch.int16)
     self_only = index[:, None] == index[None, :]
     key, query = branches[:, None, :], branches[:, :, None]
     seen = (index[:, None] >= index[None, :]) & ((key == 0) | (key == query))
