@@ -1,6 +1,6 @@
 """The decision: stay with what we have, or buy a rung. Pure: no IO, no clock, no model.
 
-The rule (first form; the learned one replaces `choose`, not its callers):
+The rule of `choose`, for a target alone; `router.plan` weighs a right answer against its price:
 
 1. What is in hand is good enough when its chance of being right reaches the target: keep it.
 2. Otherwise look at the rungs above the one in hand that are open: within the privacy ceiling,
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from router.prior import P_NOTICED
 from router.rungs import Rung
 
 
@@ -38,6 +39,23 @@ class Offer:
     impossible: str | None = None
     """Why this rung can't be used at all (nothing to send, over the context, no cloud); else None.
     """
+    p_fixes: float | None = None
+    """P(right if bought | what is in hand is wrong); None where nothing was learned."""
+    p_keeps: float | None = None
+    """P(right if bought | what is in hand is right)."""
+    p_noticed: float = P_NOTICED
+    """P(its answer is seen to be doubtful | it is wrong): only then is a higher rung bought."""
+    latency_s: float | None = None
+    """Seconds until its answer is there; None when not known."""
+
+    def chance_after(self, p_in_hand: float) -> float:
+        """P(right if bought), given the chance of what is in hand now.
+
+        Not always `p_correct`: once a lower rung has failed, so has the hope for this one. With
+        nothing learned it is."""
+        if self.p_fixes is None or self.p_keeps is None:
+            return self.p_correct
+        return p_in_hand * self.p_keeps + (1 - p_in_hand) * self.p_fixes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +69,11 @@ class Wishes:
     max_cost_usd: Decimal | None
     """Hard cap for the whole question; None for no cap."""
     min_gain: float = 0.05
-    """Least rise in P(correct) that is worth any money."""
+    """Least rise in P(correct) that is worth any money, when a right answer has no stated value."""
+    value_usd: Decimal | None = None
+    """What a right answer is worth; None when only the target counts (used by `router.plan`)."""
+    max_latency_s: float | None = None
+    """Seconds that are left for the cloud; None for no limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +93,26 @@ class Decision:
 def closed_because(offer: Offer, wishes: Wishes, spent_usd: Decimal) -> str | None:
     """Why this offer may not be taken, or None when it is open.
 
-    Law 3: with a cap on money, an unknown price closes the rung; it is never taken for 0."""
+    Law 3: with a cap on money, an unknown price closes the rung; it is never taken for 0. Time
+    likewise."""
     if not wishes.ceiling.allows(offer.rung):
         return f"above the privacy ceiling `{wishes.ceiling}`"
     if offer.impossible is not None:
         return offer.impossible
+    return _too_slow(offer, wishes) or _too_dear(offer, wishes, spent_usd)
+
+
+def _too_slow(offer: Offer, wishes: Wishes) -> str | None:
+    if wishes.max_latency_s is None:
+        return None
+    if offer.latency_s is None:
+        return "its latency is unknown and a latency limit is set"
+    if offer.latency_s > wishes.max_latency_s:
+        return f"takes about {offer.latency_s:.1f} s and {wishes.max_latency_s:.1f} s are left"
+    return None
+
+
+def _too_dear(offer: Offer, wishes: Wishes, spent_usd: Decimal) -> str | None:
     if wishes.max_cost_usd is None:
         return None
     if offer.worst_usd is None:

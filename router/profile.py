@@ -1,6 +1,7 @@
 """The profile: what labelled runs say of a worker's answers, and of the cloud's beside them.
 
-Fitted on labelled runs by `eval.calibrate`, applied by `router.chances`. A profile belongs to one worker (`CalibrationKey`); with any other it is refused.
+Fitted on labelled runs by `eval.calibrate`, applied by `router.chances`. A profile belongs to one
+worker (`CalibrationKey`); with any other it is refused.
 """
 
 from __future__ import annotations

@@ -95,10 +95,12 @@ class Signals:
 
 _HEDGES = re.compile(
     r"\b(?:not (?:stated|specified|mentioned|provided|clear|available)|unclear|unknown|n/a"
-    r"|(?:cannot|can't|could not) (?:be determined|determine|say|tell|find|answer)"
-    r"|appears to|it seems|unable to (?:find|determine|answer|locate)"
-    r"|(?:does|do|did) not (?:contain|specify|state|mention|appear)"
-    r"|(?:insufficient|not enough|no specific) information|(?:don't|do not) know)\b",
+    r"|(?:cannot|can't|can not|could not|couldn't) (?:be determined|determine|say|tell|find|answer)"
+    r"|appears to|it seems|unable to (?:find|determine|answer|locate|provide|access)"
+    r"|(?:(?:does|do|did) not|doesn't|don't|didn't) (?:contain|specify|state|mention)"
+    r"|(?:insufficient|not enough|no specific) information|(?:don't|do not) know"
+    r"|(?:don't|do not) have (?:access|enough|sufficient|specific)"
+    r"|(?:i'm|i am) (?:sorry|not able|afraid)|i (?:apologi[sz]e|regret)|as an ai)\b",
     re.IGNORECASE,
 )
 """Only phrases that documents rarely use: "may be" or "possibly" stand in every contract."""
@@ -108,7 +110,7 @@ def is_hedged(answer: str) -> bool:
     """Whether an answer hedges. Strong where a model refuses honestly, weak where it invents
     (recorded deferral studies: APGR .787 against .521), so the rule uses it one way only: a hedge
     lowers the chance, its absence does not raise it."""
-    return bool(_HEDGES.search(answer))
+    return bool(_HEDGES.search(answer.replace("’", "'")))
 
 
 def margin_confidence(margin: float | None) -> float:

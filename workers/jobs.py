@@ -93,6 +93,9 @@ class JobResult:
     logprob: float | None = None
     """Mean log-probability of the answer's tokens, in nats; None where it can't be seen."""
     usage: WorkerUsage = field(default_factory=WorkerUsage)
+    cut: bool = False
+    """The answer or its citation ran on and was closed by the engine at its limit: what stands
+    there is only its beginning."""
     raw_output: str = ""
     """The final channel as decoded, for the trace."""
     error: str | None = None

@@ -22,6 +22,8 @@ MAX_QUOTE_CHARS = 900
 """A longer quote is cut after a word: workers sometimes copy half a page."""
 REPEAT_DISCOUNT = 0.5
 """Each further quote from a chunk ranks as if half as probable, so that chunks take turns."""
+MAX_CANDIDATES = 500
+"""Claims looked at, best first: several times what any budget of the evidence rung holds."""
 SEPARATOR = "\n\n"
 
 
@@ -52,9 +54,10 @@ def select_quotes(
     overlap or say nearly the same; one that does not fit is passed over for the next. Without
     `anchors`, claims whose quote was not found are left out.
     """
+    candidates = _placed(ranked[:MAX_CANDIDATES], documents, anchors)
     packed: list[SelectedQuote] = []
     left = budget_tokens
-    for quote in _taking_turns(_without_repeats(_placed(ranked, documents, anchors))):
+    for quote in _taking_turns(_without_repeats(candidates)):
         taken = [other.citation for other in packed]
         for form in (widen(quote.citation, documents[quote.citation.document_id]), quote.citation):
             n_tokens = count(form.quote + SEPARATOR)

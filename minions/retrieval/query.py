@@ -1,76 +1,82 @@
-"""What a question asks for: its telling words, concepts, statements and years."""
+"""What a question asks for: its telling words, the concepts in them, the statements it names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from minions.retrieval.lexicon import CONCEPTS, STATEMENT_NAMES, Concept, Part
-from minions.retrieval.structure import folded
-from minions.retrieval.words import telling_terms
+from minions.retrieval.lexicon import Concept, Part, lexicon
+from minions.retrieval.words import folded, words
+from minions.store.words import STOP_WORDS
 
 _WHOLE_WORD_UP_TO = 5
-"""Asked phrases up to this length match whole words only: `ar` is not `are`."""
+"""Asked phrases up to this length are whole words: `ar` is not `are`."""
 
-_YEAR = re.compile(r"\b(?:fy|cy|q[1-4]\s?)?\s?'?((?:19|20)\d\d)\b|\b(?:fy|cy)\s?'?(\d\d)\b")
-_PERIOD = re.compile(r"\b(?:fy|cy)\s?'?(?=\d)|\bq([1-4])(?=\s?(?:of|fy|'|20|\d))")
-_INSTRUCTIONS = re.compile(
-    r"(?:round|answer|give|provide|respond|address|approach|base|state|calculate|consider|use|"
-    r"please|help|assume|you are|we (?:need|want))\b(?=[^.?!:]*\b(?:decimal|places|answer|"
-    r"response|question|perspective|standpoint|judge?ments?|usd|units|financial metric|analyst|"
-    r"banker|compute))[^.?!:]*[.?!:]?"
-    r"|if [^.?!]*\b(?:state (?:that|0)|explain why|not (?:relevant|useful|meaningful))[^.?!]*[.?!]?",
-    re.IGNORECASE,
+_PERIOD = re.compile(r"\b[FC]Y\s?'?(\d{4}|\d{2})\b", re.IGNORECASE)
+_INSTRUCTION = re.compile(
+    r"""(?:^|(?<=[.?!:,]\s))(?:please\s)?
+        (?:round|answer|give|provide|respond|address|approach|base|state|calculate|consider|assume
+          |you\sare|we\s(?:need|want))\b
+        (?=[^.?!:]*\b(?:decimal|answer|response|question|perspective|standpoint|judge?ments?|usd
+          |units|metric|analyst|banker|compute)\b)
+        [^.?!:]*[.?!:]?
+      | \bif\s[^.?!]*\b(?:explain\swhy|state\sthat|not\s(?:relevant|useful|meaningful))[^.?!]*
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
+"""How to answer, not what is asked: rounding, units, roles, and what to do otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
     """A question, analysed."""
 
-    terms: tuple[str, ...]
-    """Distinct telling words, folded; instructions left out."""
+    words: tuple[str, ...]
+    """Distinct telling words; those of instructions are left out if others remain."""
     concepts: tuple[Concept, ...]
+    """What is asked for by a name of the lexicon, and what that is worked out from."""
     named: tuple[Part, ...]
-    """Statements that the question names."""
-    years: tuple[str, ...]
+    """Statements that the question names as its source."""
 
 
 def analyse(question: str) -> Query:
     """Split a question into what can be looked for."""
-    whole = f" {folded(question)} "
-    asked = _INSTRUCTIONS.sub(" ", question)
+    asked = _INSTRUCTION.sub(" ", question)
     return Query(
-        terms=tuple(telling_terms(_plain_periods(asked))) or tuple(telling_terms(question)),
+        words=_telling(_PERIOD.sub(_as_year, asked)) or tuple(dict.fromkeys(words(question))),
         concepts=_concepts(f" {folded(asked)} "),
-        named=tuple(p for p, names in STATEMENT_NAMES.items() if _any_in(names, whole)),
-        years=tuple(dict.fromkeys(_years(question))),
+        named=tuple(_named(f" {folded(question)} ")),
     )
 
 
+def _telling(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for word in words(text) if word not in STOP_WORDS))
+
+
+def _as_year(period: re.Match[str]) -> str:
+    """`FY2018` -> `2018`, `FY22` -> `2022`: so are columns headed."""
+    year = period[1]
+    return year if len(year) == 4 else f"20{year}"
+
+
+def _named(question: str) -> Iterable[Part]:
+    for statement in lexicon().statements:
+        if _mentions(question, statement.names):
+            yield statement.part
+
+
 def _concepts(asked: str) -> tuple[Concept, ...]:
-    found = [concept for concept in CONCEPTS if _any_in(concept.asked, asked)]
-    by_name = {concept.name: concept for concept in CONCEPTS}
-    needed = [by_name[name] for concept in found for name in concept.needs]
-    lines = [c for c in (*found, *needed) if c.written]
-    return tuple(dict.fromkeys(lines))
+    """Those that the question mentions, ratios replaced by what they need."""
+    known = lexicon().concepts
+    found = [concept for concept in known.values() if _mentions(asked, concept.asked)]
+    needed = [known[name] for concept in found for name in concept.needs]
+    return tuple(dict.fromkeys(c for c in (*found, *needed) if not c.needs))
 
 
-def _any_in(phrases: Sequence[str], text: str) -> bool:
-    return any(_asked_in(phrase, text) for phrase in phrases)
-
-
-def _asked_in(phrase: str, text: str) -> bool:
-    end = " " if len(phrase) <= _WHOLE_WORD_UP_TO else ""
-    return bool(phrase) and f" {phrase}{end}" in text
-
-
-def _years(question: str) -> list[str]:
-    found = _YEAR.findall(question.lower())
-    return [full or f"20{short}" for full, short in found]
-
-
-def _plain_periods(question: str) -> str:
-    """`FY2018` -> `2018`, `FY22` -> `2022`."""
-    return re.sub(r"\b[FC]Y\s?'?(\d{2,4})\b", lambda m: m[1] if len(m[1]) == 4 else f"20{m[1]}", question)
+def _mentions(text: str, phrases: Sequence[str]) -> bool:
+    """Whether any phrase is in `text`, which is folded, with a space at both ends."""
+    return any(
+        f" {phrase} " in text if len(phrase) <= _WHOLE_WORD_UP_TO else f" {phrase}" in text
+        for phrase in phrases
+    )

@@ -86,6 +86,11 @@ def weigh(session: Session, reading: Reading) -> Evidence:
             for g in evidence.groups
         ]
         facts["n_unverified"] = evidence.n_unverified
+    n_cut = sum(result.cut for result in reading.results)
+    if n_cut:
+        session.warnings.append(
+            f"{n_cut} of {len(reading.results)} jobs ran on and were cut at their limit."
+        )
     if reading.counts.failed:
         session.warnings.append(
             f"{reading.counts.failed} of {len(reading.results)} jobs failed: "

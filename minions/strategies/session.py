@@ -180,6 +180,7 @@ def _job_facts(result: JobResult) -> dict[str, Any]:
         "citation": result.citation,
         "margin": result.margin,
         "logprob": result.logprob,
+        "cut": result.cut,
         "raw_output": result.raw_output,
         "error": result.error,
         "prefilled_tokens": result.usage.prefilled_tokens,

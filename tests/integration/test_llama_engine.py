@@ -164,18 +164,25 @@ def test_every_job_ends_exactly_once(
         check_shape(result)
 
 
-def test_random_weights_answer_abstain_and_reach_the_cap(engine: LlamaCppEngine) -> None:
+def test_random_weights_answer_abstain_and_are_cut_at_the_cap(engine: LlamaCppEngine) -> None:
     sampling = Sampling(temperature=2.0, max_output_tokens=24)
     jobs = [
         job(str(seed), TEXT, TEXT[seed:], dataclasses.replace(sampling, seed=seed))
         for seed in range(60)
     ]
     results = run(engine, jobs).values()
-    assert {result.status for result in results} == set(JobStatus)
+    assert {result.status for result in results} == {JobStatus.ANSWERED, JobStatus.ABSTAINED}
+    assert any(result.cut for result in results)
     for result in results:
         check_shape(result)
-        if result.status is JobStatus.FAILED:
-            assert "cap fell inside the answer" in str(result.error)
+
+
+def test_a_cap_that_holds_no_answer_fails_the_job(engine: LlamaCppEngine) -> None:
+    sampling = Sampling(temperature=2.0, max_output_tokens=2)
+    jobs = [job(str(s), TEXT, TEXT[s:], dataclasses.replace(sampling, seed=s)) for s in range(20)]
+    failed = [r for r in run(engine, jobs).values() if r.status is JobStatus.FAILED]
+    assert failed
+    assert all("cap fell inside the answer" in str(result.error) for result in failed)
 
 
 def test_the_same_id_twice_gives_two_results(engine: LlamaCppEngine) -> None:

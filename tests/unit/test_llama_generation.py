@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.models import vocabulary_path
+from workers.answer import parse_answer
 from workers.errors import EngineCrashed
 from workers.jobs import Sampling
 from workers.llama.api import LlamaModel, Logits
-from workers.llama.generation import Generation
+from workers.llama.generation import Generation, is_looping
 from workers.llama.grammar import PREFILL, AnswerGrammar
 from workers.llama.tokenizer import LlamaTokenizer
 
@@ -152,3 +153,35 @@ def test_accepting_what_is_not_allowed_raises_instead_of_aborting(writer: Writer
 def test_bad_gbnf_is_refused(writer: Writer) -> None:
     with pytest.raises(ValueError, match="grammar"):
         writer.model.new_grammar("root ::= (")
+
+
+def test_an_answer_that_runs_on_is_closed_and_says_so(writer: Writer) -> None:
+    """Three quarters of the cap are the answer's; the rest stays for the citation."""
+    long = "".join(chr(97 + i % 26) + str(i) for i in range(200))
+    generation = writer.write(f' "{long}", "citation": null}}', max_output_tokens=64)
+    answer = parse_answer(generation.text, complete=generation.is_complete).answer
+    assert generation.was_cut
+    assert answer and long.startswith(answer[:10])
+    assert generation.n_tokens <= 64
+
+
+def test_a_loop_is_closed_long_before_the_cap(writer: Writer) -> None:
+    generation = writer.start(max_output_tokens=256)
+    generation.take(writer.row('"'))
+    while not generation.was_cut:
+        generation.take(writer.row("7"))
+    assert generation.n_tokens < 64
+    assert generation.text.endswith('"')
+
+
+def test_a_string_is_never_closed_inside_a_character(writer: Writer) -> None:
+    generation = writer.write(' "' + "漢" * 200, max_output_tokens=40)
+    assert generation.was_cut
+    assert "\ufffd" not in generation.text
+
+
+def test_ordinary_repetition_is_no_loop() -> None:
+    assert not is_looping([1, 2, 3] * 9)
+    assert is_looping([1, 2, 3] * 20)
+    assert is_looping([5] * 40)
+    assert not is_looping(list(range(60)))

@@ -371,6 +371,7 @@ class LlamaCppEngine:
             citation=citation,
             margin=generation.margin if generation else None,
             logprob=generation.logprob if generation else None,
+            cut=generation.was_cut if generation else False,
             usage=usage,
             raw_output=generation.text if generation else "",
             error=error,

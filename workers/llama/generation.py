@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from workers.jobs import Sampling
@@ -19,6 +19,23 @@ _OBJECT: Final = re.compile(
 )
 
 
+_ANSWER_SHARE: Final = 0.75
+"""Share of a job's output tokens that its answer may take; the rest is for the citation."""
+_LONGEST_PERIOD: Final = 8
+_LOOP_TOKENS: Final = 32
+
+
+def is_looping(tokens: Sequence[int]) -> bool:
+    """Whether the last 32 tokens repeat a pattern of at most 8: small models fall into such loops
+    and would go on to their cap."""
+    if len(tokens) < _LOOP_TOKENS + _LONGEST_PERIOD:
+        return False
+    last = tokens[-_LOOP_TOKENS:]
+    return any(
+        last == tokens[-_LOOP_TOKENS - period : -period] for period in range(1, _LONGEST_PERIOD + 1)
+    )
+
+
 class Generation:
     """The output of one job so far. `take` is called with one row of logits per step."""
 
@@ -30,11 +47,13 @@ class Generation:
         bytes_of: Callable[[int], bytes],
     ) -> None:
         self._cap = sampling.max_output_tokens
+        self._answer_cap = int(self._cap * _ANSWER_SHARE)
         self._sampler = Sampler(sampling)
         self._grammar = grammar
         self._state = grammar.start()
         self._bytes_of = bytes_of
         self._written = bytearray()
+        self._tokens: list[int] = []
         self._log_probabilities: list[float] = []
         self._answer_closed = False
         self.n_tokens = 0
@@ -46,6 +65,8 @@ class Generation:
         """The value is `null`; decoding stops there."""
         self.is_complete = False
         """The JSON object is closed, or the value is `null`."""
+        self.was_cut = False
+        """A string ran on or repeated itself, and was closed here instead of by the model."""
 
     @property
     def is_over(self) -> bool:
@@ -68,7 +89,10 @@ class Generation:
         """Choose the next token from its logits, shape (vocabulary,), and append it.
 
         Raises JobRejected when no token of the vocabulary continues the JSON."""
-        token = self._sampler.choose(row, self._state)
+        if self._runs_on() and self._state.allows(self._grammar.quote):
+            token, self.was_cut = self._grammar.quote, True
+        else:
+            token = self._sampler.choose(row, self._state)
         if self.margin is None:
             self._note_margin(row, token)
         if not self._answer_closed:
@@ -80,6 +104,14 @@ class Generation:
         """Free the grammar's state. Safe to call twice."""
         self._state.close()
 
+    def _runs_on(self) -> bool:
+        """Whether the string that is being written has to be closed by force."""
+        if self.margin is None or self.abstained:
+            return False
+        if not self._answer_closed and self.n_tokens >= self._answer_cap:
+            return True
+        return self.n_tokens % _LONGEST_PERIOD == 0 and is_looping(self._tokens)
+
     def _note_margin(self, row: Logits, token: int) -> None:
         opening = self._grammar.after_space if self._written else self._grammar.at_start
         if token not in opening.spaces:
@@ -88,6 +120,7 @@ class Generation:
     def _append(self, token: int) -> None:
         piece = self._bytes_of(token)
         self._written += piece
+        self._tokens.append(token)
         self.n_tokens += 1
         self.last_token = token
         if not self._answer_closed:

@@ -54,6 +54,8 @@ class AnswerGrammar:
         self._start = model.new_grammar(GBNF)
         self._is_control = np.zeros(model.n_vocab, np.bool_)
         self._is_control[list(control_tokens)] = True
+        self.quote = _quote_token(model)
+        """The token that is `"` and nothing else: it closes a string."""
         self.at_start = self._opening(model, self._start)
         self.after_space = self._opening_after_space(model)
 
@@ -87,6 +89,15 @@ class AnswerGrammar:
             return self._opening(model, grammar)
         finally:
             grammar.close()
+
+
+def _quote_token(model: LlamaModel) -> int:
+    for token in range(model.n_vocab):
+        if model.token_bytes(token) == b'"':
+            return token
+    raise EngineUnavailable(
+        "this model's vocabulary has no token for a quotation mark: use another model"
+    )
 
 
 def _select(texts: dict[int, bytes], first: bytes) -> Tokens:
