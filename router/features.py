@@ -1,13 +1,15 @@
 """Signals as numbers for a learned model: which features there are, by name.
 
 A calibration stores the names it was fitted on, so a new feature never disturbs an old file; a
-feature that changes its meaning does, and then `FEATURES_VERSION` is raised.
+feature that changes its meaning does, and then `FEATURES_VERSION` is raised. The documented prior is
+a feature too, so that a fit on few labels starts from what it knows.
 """
 
 from __future__ import annotations
 
 import math
 
+from router.prior import p_local
 from router.signals import QuestionType, Signals
 
 FEATURES_VERSION = 1
@@ -20,6 +22,7 @@ LOGPROB_LIMIT = -5.0
 def features_of(signals: Signals) -> dict[str, float | None]:
     """Every feature by name; None where its signal is unknown. Counts are log(1 + n)."""
     return {
+        "prior": _log_odds(p_local(signals)),
         **_checked(signals),
         **_sureness(signals),
         **_reading(signals),
@@ -73,6 +76,11 @@ def _reading(s: Signals) -> dict[str, float | None]:
 def _question(s: Signals) -> dict[str, float | None]:
     """One feature per question type; a question of unknown type is of none."""
     return {f"asks_{kind}": float(s.question_type is kind) for kind in QuestionType}
+
+
+def _log_odds(chance: float) -> float:
+    safe = min(max(chance, 0.01), 0.99)
+    return math.log(safe / (1 - safe))
 
 
 def _log_count(count: int | None) -> float | None:

@@ -131,7 +131,7 @@ def _of_plain_row(row: str, span: Span, above: list[str]) -> tuple[str, str] | N
 def _is_label(text: str) -> bool:
     """Not the beginning of a sentence that happens to end in numbers."""
     found = words(text)
-    return any(map(str.isalpha, text)) and found[-1] not in STOP_WORDS
+    return any(map(str.isalpha, text)) and bool(found) and found[-1] not in STOP_WORDS
 
 
 def _only_heads(line: str) -> bool:

@@ -1,4 +1,4 @@
-"""First-stage ranking without a model: words, the lexicon of accounts, and a document's structure."""
+"""First-stage ranking without a model: words, a lexicon of what is asked for, and structure."""
 
 from minions.retrieval.rank import DocumentIndex, Ranked, Weights, rank_chunks
 

@@ -178,7 +178,7 @@ def test_random_weights_answer_abstain_and_are_cut_at_the_cap(engine: LlamaCppEn
 
 
 def test_a_cap_that_holds_no_answer_fails_the_job(engine: LlamaCppEngine) -> None:
-    sampling = Sampling(temperature=2.0, max_output_tokens=2)
+    sampling = Sampling(temperature=2.0, max_output_tokens=1)
     jobs = [job(str(s), TEXT, TEXT[s:], dataclasses.replace(sampling, seed=s)) for s in range(20)]
     failed = [r for r in run(engine, jobs).values() if r.status is JobStatus.FAILED]
     assert failed
