@@ -8,7 +8,7 @@ or of the chunk, so that a chunk which only ends on a gold page does not count. 
 least one chunk gold in both senses. Beside them stand the same figures of plain BM25 over the same
 chunks (`bm25_`), with all of the question's words, and without stop words (`bm25_stop_`).
 
-The rows say so themselves:
+The rows look like this:
 
     financebench  pages.jsonl.gz {doc_name, page (from 0), text}
                   questions.jsonl {financebench_id, doc_name, question, evidence: [{doc_name,
@@ -78,18 +78,28 @@ class Corpus:
 def find_corpora(folder: Path) -> dict[str, Path]:
     """Names and folders of the datasets in `folder` itself or right below it.
 
-    Raises NotFound when there is none."""
-    candidates = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
-    found = {
-        name: candidate
-        for candidate in candidates
-        for name, (documents, questions, _) in _LOADERS.items()
-        if (candidate / documents).is_file() and (candidate / questions).is_file()
-    }
+    Raises NotFound when there is none, BadRequest when there are two of a kind."""
+    found: dict[str, Path] = {}
+    for candidate in [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]:
+        for name in _datasets_in(candidate):
+            if name in found:
+                raise BadRequest(
+                    f"{name} is in {found[name]} and in {candidate}: give one of them, so that "
+                    "its figures are not mixed up."
+                )
+            found[name] = candidate
     if not found:
         wanted = "; ".join(f"{d} and {q} ({name})" for name, (d, q, _) in _LOADERS.items())
         raise NotFound(f"There is no retrieval dataset in {folder}. Looked for {wanted}.")
     return found
+
+
+def _datasets_in(folder: Path) -> list[str]:
+    return [
+        name
+        for name, (documents, questions, _) in _LOADERS.items()
+        if (folder / documents).is_file() and (folder / questions).is_file()
+    ]
 
 
 def load_corpus(name: str, folder: Path) -> Corpus:

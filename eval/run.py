@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from eval.items import Item
+from eval.labelled import observed_outcomes, observed_signals
 from eval.score import abstention_f1, auroc, token_f1
 from minions.app import App
 from minions.errors import MinionsError
@@ -41,6 +42,16 @@ class Row:
     answer: str | None
     error: str | None
     trace_id: str | None
+    document: str | None = None
+    """Its name; rows of one document stay together when the router is calibrated."""
+    signals: dict[str, Any] | None = None
+    """What the router saw of the local results; None when nothing was read locally."""
+    worker: dict[str, Any] | None = None
+    """The local model's calibration key."""
+    cloud: str | None = None
+    """The cloud model that was asked, or would have been."""
+    outcomes: dict[str, Any] | None = None
+    """What each rung that answered was worth; see `eval.labelled`."""
 
     @property
     def correct(self) -> bool:
@@ -129,10 +140,21 @@ async def _answer(app: App, item: Item, options: Options) -> Row:
         reply = (await app.desk.ask(asked)).to_json()
     except MinionsError as error:
         return _row(item, "error", 0.0, {}, f"{error.code}: {error}")
-    if reply["abstained"]:
-        return _row(item, "abstained", float(not item.answerable), reply, None)
-    f1 = token_f1(reply["answer"], item.gold_answers) if item.answerable else 0.0
-    return _row(item, "answered", f1, reply, None)
+    outcome = "abstained" if reply["abstained"] else "answered"
+    row = _row(item, outcome, f1_of(item, reply["answer"]), reply, None)
+    trace = await app.store.get_trace(reply["trace_id"])
+    return replace(
+        row,
+        **observed_signals(trace),
+        outcomes=observed_outcomes(reply, trace, lambda answer: f1_of(item, answer) >= CORRECT_F1),
+    )
+
+
+def f1_of(item: Item, answer: str | None) -> float:
+    """Token-F1 with the best gold answer; an abstention (None) is all right or all wrong."""
+    if answer is None:
+        return float(not item.answerable)
+    return token_f1(answer, item.gold_answers) if item.answerable else 0.0
 
 
 def _row(item: Item, outcome: str, f1: float, reply: dict[str, Any], error: str | None) -> Row:
@@ -150,6 +172,7 @@ def _row(item: Item, outcome: str, f1: float, reply: dict[str, Any], error: str 
         answer=reply.get("answer"),
         error=error,
         trace_id=reply.get("trace_id"),
+        document=item.document_name,
     )
 
 

@@ -119,10 +119,22 @@ def prepare(
         max_output_tokens=terms.max_output_tokens,
         run_id=run_id,
     )
+    p_correct = p_cloud(rung, signals) if signals else p_cloud(rung, _UNREAD)
+    return quote(rung, request, spans, terms, p_correct)
+
+
+def quote(
+    rung: Rung,
+    request: CloudRequest,
+    spans: tuple[SourceSpan, ...],
+    terms: CloudTerms,
+    p_correct: float,
+) -> PreparedRung:
+    """A request with its price."""
     prompt_tokens = request_tokens(request)
     offer = Offer(
         rung=rung,
-        p_correct=p_cloud(rung, signals) if signals else p_cloud(rung, _UNREAD),
+        p_correct=p_correct,
         prompt_tokens=prompt_tokens,
         expected_usd=terms.price_usd(prompt_tokens, EXPECTED_OUTPUT_TOKENS),
         worst_usd=terms.price_usd(prompt_tokens, terms.max_output_tokens),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -22,6 +23,10 @@ class StrategyName(enum.StrEnum):
     """The whole document to the cloud; the baseline of every receipt."""
     LADDER = "ladder"
     """Workers first; then the cheapest rung that is good enough."""
+    MINION = "minion"
+    """The cloud, which never sees the document, chats with the worker that reads it."""
+    MINIONS = "minions"
+    """The cloud plans tasks, workers do them over all chunks, the cloud aggregates; in rounds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +40,8 @@ class Options:
     """Hard cap on the cloud's price for this question."""
     target: float = 0.75
     """Chance of being right that is good enough, 0..1."""
+    redact: bool = False
+    """Hide personal data from the cloud (see `minions.redaction`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +62,7 @@ class Question:
             "privacy": self.options.privacy.value,
             "max_cost_usd": None if cap is None else str(cap),
             "target": self.options.target,
+            "redact": self.options.redact,
         }
 
     @staticmethod
@@ -66,6 +74,7 @@ class Question:
             privacy=Rung(data["privacy"]),
             max_cost_usd=None if cap is None else Decimal(cap),
             target=data["target"],
+            redact=data.get("redact", False),
         )
         return Question(
             text=data["question"], document_ids=tuple(data["documents"]), options=options
@@ -86,6 +95,13 @@ class JobCounts:
     abstained: int = 0
     failed: int = 0
 
+    def __add__(self, other: JobCounts) -> JobCounts:
+        return JobCounts(
+            answered=self.answered + other.answered,
+            abstained=self.abstained + other.abstained,
+            failed=self.failed + other.failed,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
@@ -102,6 +118,11 @@ class Receipt:
     cloud_tokens: int
     """Prompt and completion tokens of every cloud attempt."""
     price_snapshot: str
+    local_s: float | None = field(default=None, compare=False)
+    """Seconds that the workers of the last process read for this question; None where nobody
+    measured."""
+    redacted: Mapping[str, int] = field(default_factory=dict)
+    """Distinct values that were hidden from the cloud, by kind; empty without redaction."""
 
     @property
     def savings_ratio(self) -> Decimal | None:
@@ -195,6 +216,8 @@ def _receipt_json(receipt: Receipt) -> dict[str, Any]:
         "local_tokens": receipt.local_tokens,
         "cloud_tokens": receipt.cloud_tokens,
         "price_snapshot": receipt.price_snapshot,
+        "local_s": receipt.local_s,
+        "redacted": dict(receipt.redacted),
     }
 
 

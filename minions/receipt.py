@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from minions.question import Receipt
@@ -24,6 +24,9 @@ def make_receipt(
     cloud_only_usd: Decimal | None,
     cloud_only_method: str,
     price_snapshot: str,
+    *,
+    local_s: float | None = None,
+    redacted: Mapping[str, int] | None = None,
 ) -> Receipt:
     """`entries` are the ledger rows of one run, local and cloud."""
     local = [entry for entry in entries if entry.kind == "local"]
@@ -35,4 +38,6 @@ def make_receipt(
         local_tokens=sum(e.prompt_tokens - e.cached_tokens + e.completion_tokens for e in local),
         cloud_tokens=sum(e.prompt_tokens + e.completion_tokens for e in cloud),
         price_snapshot=price_snapshot,
+        local_s=local_s,
+        redacted=redacted or {},
     )

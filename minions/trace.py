@@ -46,6 +46,11 @@ class Trace:
         finally:
             step.elapsed_s = round(time.perf_counter() - start, 6)
 
+    @property
+    def reading_s(self) -> float:
+        """Seconds of all steps that ran jobs."""
+        return sum(step.elapsed_s or 0.0 for step in self.steps if "jobs" in step.facts)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "trace_id": self.run_id,

@@ -10,8 +10,8 @@ from router.risk import (
     RiskRow,
     Threshold,
     audit,
+    confident_threshold,
     conformal_threshold,
-    tested_threshold,
 )
 from router.rungs import Rung
 from router.signals import (
@@ -53,6 +53,7 @@ __all__ = [
     "choose",
     "choose_by_value",
     "closed_because",
+    "confident_threshold",
     "conformal_threshold",
     "is_hedged",
     "logprob_quantiles",
@@ -68,7 +69,6 @@ __all__ = [
     "rank_of",
     "retrieval_gap",
     "sample_agreement",
-    "tested_threshold",
     "verified_share",
     "weakest_abstention",
 ]

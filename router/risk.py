@@ -97,7 +97,7 @@ def conformal_threshold(rows: Sequence[RiskRow], alpha: float) -> Threshold:
     )
 
 
-def tested_threshold(rows: Sequence[RiskRow], alpha: float, delta: float = DELTA) -> Threshold:
+def confident_threshold(rows: Sequence[RiskRow], alpha: float, delta: float = DELTA) -> Threshold:
     """The lowest threshold of `GRID` whose loss is at most `alpha` with probability 1 - `delta`.
 
     Learn then test (Angelopoulos et al. 2021, arXiv 2110.01052) by fixed sequence: from the safest

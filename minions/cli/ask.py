@@ -22,6 +22,7 @@ from minions.cli.common import (
     dollars,
     err,
     out,
+    run_resumable,
     split_question,
 )
 from minions.documents import Document
@@ -79,7 +80,7 @@ def ask(
         max_cost_usd=dollars(max_cost_usd),
         target=settings.target,
     )
-    reply = asyncio.run(_ask(settings, paths, text, options))
+    reply = run_resumable(_ask(settings, paths, text, options))
     if as_json:
         typer.echo(json.dumps(reply.to_json(), indent=2, ensure_ascii=False))
     else:

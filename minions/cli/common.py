@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +19,8 @@ from workers import WorkerError
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+T = TypeVar("T")
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -83,6 +86,12 @@ def errors_for_people() -> Iterator[None]:
     except (MinionsError, WorkerError) as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(EXIT_FAILED)
+
+
+def run_resumable(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; Ctrl-C stops it with what is done on disk, and says how to go on."""
+    try:
+        return asyncio.run(work)
     except KeyboardInterrupt:
         err.print("[yellow]stopped.[/] Nothing is lost: the same command goes on from here.")
-        sys.exit(EXIT_INTERRUPTED)
+        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import json
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from minions.cli.common import (
     StateOption,
     err,
     out,
+    run_resumable,
 )
 from minions.question import Options, StrategyName
 from minions.settings import Settings, load_settings
@@ -63,7 +63,7 @@ def run(
     )
     items = LOADERS[dataset](data, documents, seed)[:limit]
     options = Options(strategy=strategy, target=settings.target)
-    summary = asyncio.run(_run(settings, items, options, rows))
+    summary = run_resumable(_run(settings, items, options, rows))
     if as_json:
         typer.echo(json.dumps(asdict(summary), indent=2))
     else:

@@ -205,6 +205,7 @@ def _record(
         request_id=failure.request_id if failure else seen.request_id,
         elapsed_s=elapsed_s,
         error=error,
+        sent=failure is None or failure.sent,
     )
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import httpx2
 import openai
 
 from minions.cloud.model import AttemptOutcome
@@ -21,6 +22,7 @@ from minions.errors import CloudError, CloudProtocolError, CloudRefused, CloudUn
 EXPECTED = (openai.APIError, TimeoutError, InvalidReply, FailedRun, CutStream)
 """What an exchange may raise; anything else is a bug, or the caller's own."""
 
+_NEVER_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _MASK = "[key]"
 _RETRIED_STATUSES = frozenset({408, 409, 429})
 _SPENT_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -51,6 +53,8 @@ class Failure:
     """The wait that the provider asked for; 0 to go on at once; None where it said nothing."""
     status_code: int | None = None
     request_id: str | None = None
+    sent: bool = True
+    """False where no connection was made."""
 
 
 def failure_of(error: Exception, seen: Observed, *, secret: str) -> Failure:
@@ -91,6 +95,7 @@ def _judged(error: Exception, seen: Observed) -> Failure:
         retryable=not isinstance(error, UnmeteredReply),
         status_code=seen.status_code,
         request_id=seen.request_id,
+        sent=not isinstance(error.__cause__, _NEVER_CONNECTED),
     )
 
 

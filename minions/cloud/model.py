@@ -88,6 +88,8 @@ class CloudAttempt:
     """The provider's own id, for disputes."""
     elapsed_s: float = 0.0
     error: str | None = None
+    sent: bool = True
+    """False where no connection was made, so that nothing can have been done or billed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,14 +18,16 @@ _INSTRUCTION = re.compile(
     r"""(?:^|(?<=[.?!:,]\s))(?:please\s)?
         (?:round|answer|give|provide|respond|address|approach|base|state|calculate|consider|assume
           |you\sare|we\s(?:need|want))\b
-        (?=[^.?!:]*\b(?:decimal|answer|response|question|perspective|standpoint|judge?ments?|usd
+        (?=[^.?!:]{0,300}\b(?:decimal|answer|response|question|perspective|standpoint|judge?ments?|usd
           |units|metric|analyst|banker|compute)\b)
-        [^.?!:]*[.?!:]?
-      | \bif\s[^.?!]*\b(?:explain\swhy|state\sthat|not\s(?:relevant|useful|meaningful))[^.?!]*
+        [^.?!:]{0,300}[.?!:]?
+      | \bif\s[^.?!]{0,300}
+        \b(?:explain\swhy|state\sthat|not\s(?:relevant|useful|meaningful))[^.?!]{0,300}
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""How to answer, not what is asked: rounding, units, roles, and what to do otherwise."""
+"""How to answer, not what is asked: rounding, units, roles, and what to do otherwise. The runs are
+bounded, or a question of thousands of `if`s would take minutes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,7 +33,7 @@ class Weights:
     """The statement that a line asked for belongs to."""
     named_statement: float = 1.2
     """The statement that the question itself names as its source."""
-    results: float = 0.4
+    results: float = 0.6
     """Text that explains changes, for a question that asks for a reason or an outlook."""
     opening: float = 1.0
     """The document's first chunk, for a question of its title, parties, date or authors."""
@@ -135,14 +135,12 @@ class DocumentIndex:
         self, query: Query, concepts: Sequence[Concept], found: Profile
     ) -> _Signals:
         weights = self._weights
-        asks_results = any(concept.results for concept in concepts)
-        signals = {"results": weights.results * found.results * asks_results}
         if query.named:
-            signals["named statement"] = weights.named_statement * _best_part(query.named, found)
-        else:
-            lines = [concept.part for concept in concepts if concept.part]
-            signals["statement"] = weights.statement * _best_part(lines, found)
-        return signals
+            return {"named statement": weights.named_statement * _best_part(query.named, found)}
+        if any(concept.results for concept in concepts):
+            return {"results": weights.results * found.results}
+        lines = [concept.part for concept in concepts if concept.part]
+        return {"statement": weights.statement * _best_part(lines, found)}
 
     def _nearby(self, number: int, scores: Sequence[float]) -> float:
         """The better score of the chunks right before and after, in the same report."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded, CloudProtocolError
+from minions.errors import CloudProtocolError
 from minions.events import RungChosen
-from minions.offers import PreparedRung
 from minions.question import JobCounts, Reply
 from minions.strategies.ladder import ask_cloud
 from minions.strategies.session import Session
-from router import Rung, closed_because
+from router import Rung
 
 
 async def ask_cloud_only(session: Session) -> Reply:
     """Send everything, once. Raises before anything leaves when a wish forbids it."""
     with session.trace.step("offers", cloud=session.terms.model):
         prepared = session.document_rung()
-        _refuse_when_closed(session, prepared)
+        session.refuse_when_closed(prepared)
     session.observe(RungChosen(rung=Rung.DOCUMENT, reason="strategy `cloud`"))
     standing = await ask_cloud(session, prepared)
     if standing is None:
@@ -28,15 +27,3 @@ async def ask_cloud_only(session: Session) -> Reply:
         rungs=(prepared,),
         document_rung=prepared,
     )
-
-
-def _refuse_when_closed(session: Session, prepared: PreparedRung) -> None:
-    why = closed_because(prepared.offer, session.wishes, session.budget.spent_usd)
-    if why is None:
-        return
-    message = f"Strategy `cloud` needs the rung `document`: {why}. Nothing was sent."
-    if not session.wishes.ceiling.allows(Rung.DOCUMENT):
-        raise CeilingExceeded(message)
-    if prepared.offer.impossible is not None:
-        raise BadRequest(message)
-    raise BudgetExceeded(message)

@@ -5,10 +5,11 @@ It owns the order of hops 3 to 8, and nothing else does. `local` is the ladder t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from minions.cloud.model import CloudResponse
-from minions.cloud_prompt import CloudReply, cloud_prompt, parse_reply
+from minions.cloud_prompt import CloudReply, SourceSpan, cloud_prompt, parse_reply
+from minions.computed import computed_draft
 from minions.documents.model import Document
 from minions.errors import CloudError, CloudProtocolError
 from minions.events import RungChosen
@@ -18,14 +19,13 @@ from minions.evidence.verify import cite
 from minions.offers import PreparedRung, evidence_spans, passage_spans, prepare
 from minions.question import Reply
 from minions.reading import Reading
+from minions.signals import signals_of
 from minions.strategies.session import Session, Standing
 from router import (
     Decision,
     Rung,
     Signals,
-    agreement_of,
     choose,
-    is_hedged,
     p_cloud_answer,
     p_local,
 )
@@ -38,8 +38,9 @@ async def answer_locally(session: Session, pool: WorkerPool) -> Reply:
     evidence = weigh(session, reading)
     signals = signals_of(evidence, reading)
     rungs = await prepare_rungs(session, reading, evidence, signals)
+    computed = await computed_draft(session, pool, reading)
     return await session.reply(
-        local_standing(evidence, signals),
+        computed or local_standing(evidence, signals),
         reason="strategy `local` never asks the cloud",
         coverage=reading.coverage,
         jobs=reading.counts,
@@ -54,7 +55,8 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
     evidence = weigh(session, reading)
     signals = signals_of(evidence, reading)
     rungs = await prepare_rungs(session, reading, evidence, signals)
-    standing, tried = local_standing(evidence, signals), Rung.LOCAL
+    computed = await computed_draft(session, pool, reading)
+    standing, tried = computed or local_standing(evidence, signals), Rung.LOCAL
     while True:
         decision = decide(session, tried, standing, rungs)
         if decision.rung is None:
@@ -97,25 +99,6 @@ def weigh(session: Session, reading: Reading) -> Evidence:
             f"{reading.coverage:.1%} of the text was read."
         )
     return evidence
-
-
-def signals_of(evidence: Evidence, reading: Reading) -> Signals:
-    """The router's view of the local results."""
-    draft = evidence.draft
-    claims = draft.claims if draft else ()
-    margins = [claim.margin for claim in claims if claim.margin is not None]
-    return Signals(
-        answered=draft is not None,
-        verified=bool(draft and draft.citations),
-        answer_in_quote=any(claim.answer_in_quote for claim in claims),
-        agreement=agreement_of(len(claims), evidence.n_answered),
-        margin=max(margins, default=None),
-        coverage=reading.coverage,
-        n_answered=evidence.n_answered,
-        n_abstained=evidence.n_abstained,
-        n_failed=evidence.n_failed,
-        hedged=bool(draft and is_hedged(draft.answer)),
-    )
 
 
 def local_standing(evidence: Evidence, signals: Signals) -> Standing:
@@ -181,7 +164,7 @@ async def ask_cloud(session: Session, prepared: PreparedRung) -> Standing | None
         reply = read_reply(session, rung, response)
         if reply is None:
             return None
-        citations = verify_citations(reply.citations, prepared, session.documents)
+        citations = verify_citations(reply.citations, prepared.spans, session.documents)
         facts["n_citations"] = {"claimed": len(reply.citations), "verified": len(citations)}
     missing = reply.answer is None
     return Standing(
@@ -205,12 +188,12 @@ def read_reply(session: Session, rung: Rung, response: CloudResponse) -> CloudRe
 
 
 def verify_citations(
-    quotes: list[str], prepared: PreparedRung, documents: Mapping[str, Document]
+    quotes: Sequence[str], spans: Sequence[SourceSpan], documents: Mapping[str, Document]
 ) -> tuple[Citation, ...]:
     """The quotes that stand in what was sent, at their true place. Others are dropped."""
     found: dict[tuple[str, int, int], Citation] = {}
     for quote in quotes:
-        for span in prepared.spans:
+        for span in spans:
             document = documents[span.document_id]
             hit = find_quote(quote, document.text[span.start : span.end])
             if hit is None:

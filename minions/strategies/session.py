@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
-from minions.budget import Budget
+from minions.budget import Budget, DayBudget
 from minions.cloud.model import CloudClient
 from minions.documents.model import Document
+from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded
 from minions.events import Observer
 from minions.evidence.model import Citation
 from minions.offers import (
@@ -22,6 +25,7 @@ from minions.purchase import Purchaser
 from minions.question import JobCounts, OfferView, Question, Reply
 from minions.reading import Reading, chunk_limit, chunks_of, plan_jobs, run_jobs
 from minions.receipt import make_receipt
+from minions.redaction import Redacted, Redactor, kind_of
 from minions.store.model import Store
 from minions.trace import Trace
 from router import Rung, Wishes, closed_because
@@ -53,7 +57,15 @@ class Session:
     observe: Observer
     trace: Trace
     chunk_tokens: int
+    day: DayBudget = field(default_factory=DayBudget)
+    """Shared with all other questions; must be open."""
+    redactor: Redactor | None = None
+    """None where the user did not ask for redaction."""
     warnings: list[str] = field(default_factory=list)
+    hidden: set[tuple[str, str]] = field(default_factory=set)
+    """(kind, value) of everything that was redacted so far."""
+    side_jobs: JobCounts = field(default_factory=JobCounts)
+    """Jobs beside the reading of the question itself: they are counted in the reply too."""
 
     def __post_init__(self) -> None:
         self.budget = Budget(cap_usd=self.question.options.max_cost_usd)
@@ -63,9 +75,15 @@ class Session:
     @property
     def wishes(self) -> Wishes:
         options = self.question.options
-        return Wishes(
-            target=options.target, ceiling=options.privacy, max_cost_usd=options.max_cost_usd
-        )
+        return Wishes(target=options.target, ceiling=options.privacy, max_cost_usd=self._cap_usd())
+
+    def _cap_usd(self) -> Decimal | None:
+        """The question's cap, or what the day's still allows when that is less."""
+        cap, left = self.question.options.max_cost_usd, self.day.left_usd
+        if left is None:
+            return cap
+        of_day = self.budget.spent_usd + left
+        return of_day if cap is None else min(cap, of_day)
 
     @property
     def purchaser(self) -> Purchaser:
@@ -80,7 +98,16 @@ class Session:
             prices=self.terms.prices,
             store=self.store,
             observe=self.observe,
+            day=self.day,
+            redactor=self.redactor,
+            on_redacted=self._note_redaction,
         )
+
+    def _note_redaction(self, rung: Rung, redacted: Redacted) -> None:
+        """Counts go into the trace and the receipt; the values stay in the document."""
+        with self.trace.step("redact", rung=rung.value, hidden=redacted.counts):
+            found = redacted.originals.items()
+            self.hidden.update((kind_of(placeholder), value) for placeholder, value in found)
 
     def document_rung(self) -> PreparedRung:
         """The rung `document`, which is also the receipt's counterfactual."""
@@ -94,6 +121,20 @@ class Session:
             self.run_id,
             None,
         )
+
+    def refuse_when_closed(self, prepared: PreparedRung) -> None:
+        """Raise, before anything leaves, when a wish forbids what the strategy can't do without."""
+        offer = prepared.offer
+        why = closed_because(offer, self.wishes, self.budget.spent_usd)
+        if why is None:
+            return
+        strategy = self.question.options.strategy
+        message = f"Strategy `{strategy}` needs the rung `{offer.rung}`: {why}. Nothing was sent."
+        if not self.wishes.ceiling.allows(offer.rung):
+            raise CeilingExceeded(message)
+        if offer.impossible is not None:
+            raise BadRequest(message)
+        raise BudgetExceeded(message)
 
     async def read(self, pool: WorkerPool) -> Reading:
         """Hops 3 to 5: every chunk of every document is read once for this question."""
@@ -111,7 +152,7 @@ class Session:
         jobs = plan_jobs(chunks, task, info, SAMPLING)
         with self.trace.step("read", prompt_version=info.prompt_version) as facts:
             results = await run_jobs(jobs, pool, self.store, self.run_id, self.observe)
-            facts["jobs"] = [_job_facts(result) for result in results]
+            facts["jobs"] = [job_facts(result) for result in results]
         return Reading(
             documents=self.documents,
             chunks={chunk.chunk_id: chunk for chunk in chunks},
@@ -137,6 +178,8 @@ class Session:
             cloud_only_usd,
             method,
             self.terms.prices.snapshot_id,
+            local_s=round(self.trace.reading_s, 3),
+            redacted=Counter(kind for kind, _ in sorted(self.hidden)),
         )
         if receipt.cloud_usd is None:
             self.warnings.append(
@@ -150,7 +193,7 @@ class Session:
             p_correct=standing.p_correct,
             p_correct_source="prior",
             coverage=coverage,
-            jobs=jobs,
+            jobs=jobs + self.side_jobs,
             receipt=receipt,
             reason=reason,
             offers=tuple(self._view(prepared) for prepared in rungs),
@@ -170,7 +213,7 @@ class Session:
         )
 
 
-def _job_facts(result: JobResult) -> dict[str, Any]:
+def job_facts(result: JobResult) -> dict[str, Any]:
     """A job result as the trace keeps it."""
     return {
         "job_id": result.job_id,

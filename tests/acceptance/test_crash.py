@@ -58,13 +58,13 @@ def test_killed_between_two_cloud_calls(tmp_path: Path, contract: Path) -> None:
 
     The provider here bills a repeated key again, so nothing but our journal protects the user."""
     state = tmp_path / "state"
-    faults = (Fault(kind=FaultKind.BAD_ANSWER), Fault(kind=FaultKind.TIMEOUT))
-    with running(SimPlan(faults=faults, replays=False)) as url:
+    with running(SimPlan(replays=False)) as url:
+        provider = Sim(base_url=url)
+        provider.fail_with(Fault(kind=FaultKind.BAD_ANSWER), Fault(kind=FaultKind.TIMEOUT))
         ask = ("ask", str(contract), UNREADABLE, "--model", "scripted", "--cloud-url", url)
         with started(*ask, state_dir=state) as process:
             wait_for(lambda: count(state, "egress") == 2)
             os.kill(process.pid, signal.SIGKILL)
-        provider = Sim(base_url=url)
         (paid,) = provider.ledger()
         provider.reset()
         second = minions(*ask, "--json", state_dir=state)
@@ -88,6 +88,24 @@ def test_killed_while_reading(tmp_path: Path) -> None:
     again = minions(*ask, "--json", state_dir=state)
     assert again.returncode == 0, again.stderr
     assert f"taking up an unfinished run: {kept} of" in again.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, contract: Path) -> None:
+    """The cloud hangs, the user gives up; later the same command takes the run up."""
+    state = tmp_path / "state"
+    with running(SimPlan()) as url:
+        provider = Sim(base_url=url)
+        provider.fail_with(Fault(kind=FaultKind.TIMEOUT))
+        ask = ("ask", str(contract), UNREADABLE, "--model", "scripted", "--cloud-url", url)
+        with started(*ask, state_dir=state) as process:
+            wait_for(lambda: count(state, "egress") == 1)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=20)
+        provider.reset()
+        again = minions(*ask, state_dir=state)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in told
+    assert again.returncode == 0 and "taking up an unfinished run" in again.stderr
 
 
 @pytest.mark.parametrize("seed", range(4))

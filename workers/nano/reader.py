@@ -54,6 +54,12 @@ class _Branch:
     open: bool = True
 
 
+@llama_cpp.llama_log_callback
+def _no_log(level: int, text: bytes, data: ctypes.c_void_p) -> None:
+    """llama.cpp's chatter goes nowhere; failures are raised."""
+    del level, text, data
+
+
 def closing_quote(text: str) -> int:
     """Index of the first unescaped double quote in `text`, or -1."""
     escaped = False
@@ -106,6 +112,7 @@ class NanoReader:
 
     def __init__(self, gguf: Path, n_threads: int = 1) -> None:
         llama_cpp.llama_backend_init()
+        llama_cpp.llama_log_set(_no_log, ctypes.c_void_p(0))
         self._model = llama_cpp.llama_model_load_from_file(
             str(gguf).encode(), llama_cpp.llama_model_default_params()
         )

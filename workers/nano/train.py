@@ -323,6 +323,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="end sooner, by the clock")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.5)
+    parser.add_argument("--batch-tokens", type=int, default=4600)
     parser.add_argument("--decay-from", type=float, default=1.0)
     parser.add_argument("--fake-quant-from", type=float, default=1.0)
     parser.add_argument("--attention-share", type=float, default=0.4)
@@ -348,6 +349,7 @@ def main() -> None:
         minutes=args.minutes,
         seed=args.seed,
         rate=args.rate,
+        batch_tokens=args.batch_tokens,
         decay_from=args.decay_from,
         fake_quant_from=args.fake_quant_from,
         attention_share=args.attention_share,
