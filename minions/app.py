@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minions.asking import Desk
+from minions.budget import DayBudget, SpentSince
 from minions.cloud.model import CloudClient
 from minions.cloud.prices import GenaiPrices, ModelPrice
 from minions.documents import Document, ReadLimits, read_document
 from minions.errors import DocumentTooLarge, NotFound
+from minions.evidence.relevance import DEFAULT_PROFILE, Profile, load_profile
 from minions.offers import CloudTerms
+from minions.redaction import PatternRedactor
 from minions.settings import Settings
 from minions.store import open_store
 from minions.store.model import Store
@@ -112,6 +115,12 @@ def price_book(settings: Settings) -> GenaiPrices:
     return GenaiPrices(own)
 
 
+def relevance_profile(settings: Settings) -> Profile:
+    """The user's fitted profile (`minions eval evidence --save`), or the shipped default."""
+    path = settings.relevance_profile
+    return DEFAULT_PROFILE if path is None else load_profile(path)
+
+
 def open_cloud(settings: Settings) -> CloudClient | None:
     """A client of the cloud as set; None when there is none."""
     if not settings.has_cloud:
@@ -132,14 +141,20 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     store = await open_store(settings.database)
     client = open_cloud(settings)
     pools = PoolKeeper(settings=settings)
+    terms = cloud_terms(settings)
     desk = Desk(
         store=store,
         worker_name=settings.model,
         open_pool=pools.open,
-        terms=cloud_terms(settings),
+        terms=terms,
         client=client,
         chunk_tokens=chunk_tokens(settings),
+        relevance=relevance_profile(settings),
         locks=settings.state_dir / "locks",
+        day=DayBudget(
+            cap_usd=settings.max_usd_per_day, spent_since=SpentSince(store=store, terms=terms)
+        ),
+        redactor=PatternRedactor(terms=settings.redact_terms, region=settings.redact_region),
     )
     try:
         yield App(settings=settings, store=store, desk=desk, pools=pools)

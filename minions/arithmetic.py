@@ -226,12 +226,17 @@ def _one(items: list[Decimal]) -> Decimal:
 
 
 def _rounded(items: list[Decimal]) -> Decimal:
-    """Half away from zero, as reports do it; Python's own `round` is half to even."""
     places = items[1] if len(items) > 1 else Decimal(0)
     if len(items) > 2 or places != places.to_integral_value() or abs(places) > MAX_PLACES:
         raise ValueError(f"round takes a number and whole places up to {MAX_PLACES}")
-    step = Decimal(1).scaleb(-int(places))
-    return (items[0] / step).to_integral_value(decimal.ROUND_HALF_UP) * step
+    return round_half_up(items[0], int(places))
+
+
+def round_half_up(value: Decimal, places: int) -> Decimal:
+    """Half away from zero, as reports do it; Python's own `round` is half to even."""
+    with decimal.localcontext(_context()):
+        step = Decimal(1).scaleb(-places)
+        return (value / step).to_integral_value(decimal.ROUND_HALF_UP) * step
 
 
 OPERATORS: Mapping[type[ast.AST], Callable[..., Decimal]] = {

@@ -6,23 +6,38 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from minions.abilities import beyond_reading, check_abilities
+from minions.budget import DayBudget
 from minions.cloud.model import CloudClient
 from minions.cloud_prompt import cloud_prompt
 from minions.errors import Cancelled, MinionsError, WorkerFailed
 from minions.events import Observer, ignore_events
+from minions.evidence.relevance import Profile
 from minions.offers import CloudTerms
 from minions.question import Question, Reply, StrategyName
+from minions.redaction import PatternRedactor, Redactor
 from minions.runlock import run_lock
 from minions.store.model import RunRecord, RunStatus, Store
 from minions.strategies.cloud import ask_cloud_only
 from minions.strategies.ladder import answer_locally, climb
+from minions.strategies.minion import ask_minion
+from minions.strategies.minions import ask_minions
 from minions.strategies.session import Session
+from minions.strategies.supervisor import supervisor_version
 from minions.trace import Trace
 from workers import WorkerError, WorkerPool, worker_prompt
+
+STRATEGIES: Mapping[StrategyName, Callable[[Session, WorkerPool], Awaitable[Reply]]] = {
+    StrategyName.LOCAL: answer_locally,
+    StrategyName.LADDER: climb,
+    StrategyName.MINION: ask_minion,
+    StrategyName.MINIONS: ask_minions,
+}
+"""All that need workers; `cloud` does not."""
 
 
 @dataclass(kw_only=True)
@@ -37,15 +52,22 @@ class Desk:
     terms: CloudTerms
     client: CloudClient | None
     chunk_tokens: int
+    relevance: Profile
+    """See `Session.relevance`."""
     locks: Path
     """Folder of the lock files."""
+    day: DayBudget = field(default_factory=DayBudget)
+    """What all questions together may spend today."""
+    redactor: Redactor = field(default_factory=PatternRedactor)
+    """For the questions that ask for redaction."""
 
     async def accept(self, question: Question) -> RunRecord:
         """Put the question on disk, or find its unfinished run. After this a crash loses nothing.
 
-        Raises NotFound for an unknown document."""
-        for document_id in question.document_ids:
-            await self.store.get_document(document_id)
+        Raises NotFound for an unknown document, and BeyondAbilities for a request that neither
+        the workers nor a cloud model that may be asked can do."""
+        documents = [await self.store.get_document(i) for i in question.document_ids]
+        check_abilities(question, documents, has_cloud=self.terms.reachable)
         now = time.time()
         record = RunRecord(
             run_id=f"run_{uuid.uuid4().hex[:24]}",
@@ -67,6 +89,7 @@ class Desk:
             destination=self.client.base_url if self.client else "",
             worker_prompt=worker_prompt().version,
             cloud_prompt=cloud_prompt().version,
+            supervisor_prompts=supervisor_version(),
             chunk_tokens=str(self.chunk_tokens),
         )
 
@@ -131,13 +154,20 @@ class Desk:
             observe=observe,
             trace=trace,
             chunk_tokens=self.chunk_tokens,
+            relevance=self.relevance,
+            day=self.day,
+            redactor=self.redactor if question.options.redact else None,
         )
         with trace.step("question", **record.question):
             pass
+        if self.client is not None and question.options.may_ask_cloud:
+            await self.day.open()
         if question.options.strategy is StrategyName.CLOUD:
             return await ask_cloud_only(session)
+        if question.options.strategy is StrategyName.LADDER:
+            need = beyond_reading(question, list(session.documents.values()))
+            if need is not None:
+                return await ask_cloud_only(session, f"no worker can do this: {need.reason}")
         with trace.step("load worker", name=self.worker_name):
             pool = await self.open_pool()
-        if question.options.strategy is StrategyName.LOCAL:
-            return await answer_locally(session, pool)
-        return await climb(session, pool)
+        return await STRATEGIES[question.options.strategy](session, pool)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from minions.arithmetic import MAX_PLACES, ArithmeticRefused, evaluate
+from minions.arithmetic import ArithmeticRefused, round_half_up
 from minions.computation import Computation, Form, Operand, computation_of
 from minions.documents.model import Chunk
 from minions.evidence import gather_evidence
@@ -23,7 +24,7 @@ from minions.reading import Reading, plan_jobs, run_jobs
 from minions.signals import signals_of
 from minions.strategies.session import SAMPLING, Session, Standing, job_facts
 from router import Rung, p_local
-from workers import Job, JobResult, WorkerPool
+from workers import Job, WorkerPool
 
 _PLACES = {Form.NUMBER: 3, Form.PERCENT: 1, Form.AMOUNT: 2}
 
@@ -68,7 +69,7 @@ async def _look_up(
     done = await run_jobs(list(jobs.values()), pool, session.store, session.run_id, session.observe)
     by_id = {result.job_id: result for result in done}
     facts["jobs"] = [job_facts(result) for result in done]
-    session.side_jobs += _only(reading, done).counts
+    session.side_jobs += replace(reading, results=done).counts
     return {
         name: gather_evidence(
             [by_id[job.job_id] for job in errand], reading.chunks, reading.documents
@@ -82,16 +83,6 @@ def _jobs(operand: Operand, pool: WorkerPool, chunks: Mapping[str, Chunk]) -> li
     year = "" if operand.year is None else str(operand.year)
     naming = [chunk for chunk in chunks.values() if year in chunk.text]
     return plan_jobs(naming, operand.question, pool.info, SAMPLING)
-
-
-def _only(reading: Reading, results: tuple[JobResult, ...]) -> Reading:
-    return Reading(
-        documents=reading.documents,
-        chunks=reading.chunks,
-        results=results,
-        worker=reading.worker,
-        index_key=reading.index_key,
-    )
 
 
 def _values(operands: Sequence[Operand], findings: Mapping[str, Evidence]) -> dict[str, NamedValue]:
@@ -142,8 +133,7 @@ def answer_text(computation: Computation, values: Mapping[str, NamedValue], work
 def _result(computation: Computation, worked: Worked) -> str:
     places = _PLACES[computation.form] if computation.places is None else computation.places
     number = worked.result * 100 if computation.form is Form.PERCENT else worked.result
-    rounded = evaluate(f"round(x, {min(places, MAX_PLACES)})", {"x": number})
-    text = plain(number if isinstance(rounded, ArithmeticRefused) else rounded)
+    text = plain(round_half_up(number, places))
     if computation.form is Form.PERCENT:
         return f"{text}%"
     if computation.form is Form.NUMBER:

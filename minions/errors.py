@@ -9,6 +9,7 @@
     |   |   |-- UnsupportedDocument      type not read here, or wrongly named
     |   |   |-- NoTextInDocument         scanned pages without a text layer
     |   |   `-- DocumentTimeout          reading took too long or too much memory
+    |   |-- BeyondAbilities          422  needs more than reading text, and nobody may do it
     |   |-- DocumentTooLarge         413
     |   `-- NotFound                 404
     |-- CeilingExceeded              403  would pass the privacy ceiling (Law 5)
@@ -67,6 +68,11 @@ class NoTextInDocument(DocumentError):
 
 class DocumentTimeout(DocumentError):
     code = "document_timeout"
+
+
+class BeyondAbilities(BadRequest):
+    status = 422
+    code = "beyond_abilities"
 
 
 class DocumentTooLarge(BadRequest):

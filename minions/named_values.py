@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from minions.arithmetic import ArithmeticRefused, evaluate
+from minions.arithmetic import ArithmeticRefused, check_formula, evaluate
 from minions.evidence.model import Citation, Claim, Evidence
 from minions.evidence.values import Quantity, same_quantity, values_of
 
@@ -102,30 +102,36 @@ def _in_quote(stated: Quantity, quote: str) -> Quantity | None:
 
 
 def work_out(formula: str, values: Mapping[str, NamedValue]) -> Worked | ArithmeticRefused:
-    """Evaluate `formula` over the values and show it with their numbers.
+    """Evaluate `formula` over those of the values that it names, and show it with their numbers.
 
-    Refused when some numbers name a scale and others do not, or when their units differ: then
-    nobody can tell whether they fit together."""
-    refusal = _misfit(list(values.values()))
+    Refused when a value is missing; and when some numbers name a scale and others do not, or their
+    units differ: then nobody can tell whether they fit together."""
+    names = check_formula(formula)
+    if isinstance(names, ArithmeticRefused):
+        return names
+    missing = ", ".join(sorted(names - set(values)))
+    if missing:
+        return ArithmeticRefused(reason=f"no number with a verified quote was found for {missing}")
+    used = {name: values[name] for name in sorted(names)}
+    refusal = _misfit(list(used.values()))
     if refusal is not None:
         return refusal
-    scales = {value.scale for value in values.values()}
-    common = len(scales) == 1
-    numbers = {name: v.value if common else v.amount for name, v in values.items()}
+    common = len({value.scale for value in used.values()}) == 1
+    numbers = {name: v.value if common else v.amount for name, v in used.items()}
     result = evaluate(formula, numbers)
     if isinstance(result, ArithmeticRefused):
         return result
     return Worked(
         result=result,
         shown=_with_numbers(formula, numbers),
-        unit=next((v.unit for v in values.values() if v.unit), ""),
-        scale_name=next(v.scale_name for v in values.values()) if common else "",
+        unit=next((v.unit for v in used.values() if v.unit), ""),
+        scale_name=next(v.scale_name for v in used.values()) if common else "",
     )
 
 
 def _misfit(values: list[NamedValue]) -> ArithmeticRefused | None:
     if not values:
-        return ArithmeticRefused(reason="there are no values")
+        return ArithmeticRefused(reason="the formula names no value")
     units = {value.unit for value in values if value.unit}
     if len(units) > 1:
         return ArithmeticRefused(reason=f"the units differ: {' and '.join(sorted(units))}")

@@ -11,10 +11,12 @@ from minions.cloud.model import CloudRequest, CloudUsage, PriceBook
 from minions.cloud.tokens import count_tokens, request_tokens
 from minions.cloud_prompt import SourceSpan, build_request
 from minions.documents.model import Chunk, Document
-from minions.evidence import pack_quotes
+from minions.evidence.anchors import Anchors
+from minions.evidence.lexicon import Lexicon
 from minions.evidence.model import Evidence
+from minions.evidence.relevance import Profile, rank_claims
+from minions.evidence.selection import select_quotes
 from minions.reading import Reading
-from minions.store.model import Store
 from router import Offer, Rung, Signals, p_cloud
 
 NO_CLOUD = "no cloud is set up"
@@ -55,27 +57,32 @@ def whole_documents(documents: Sequence[Document]) -> tuple[SourceSpan, ...]:
     return tuple(SourceSpan(document_id=d.document_id, start=0, end=len(d.text)) for d in documents)
 
 
-def evidence_spans(evidence: Evidence, documents: Mapping[str, Document]) -> tuple[SourceSpan, ...]:
-    """The spans of the rung `evidence`: verified quotes, each in its sentence."""
-    quotes = pack_quotes(evidence, EVIDENCE_TOKENS, count_tokens, documents)
-    spans = (SourceSpan(document_id=q.document_id, start=q.start, end=q.end) for q in quotes)
+def evidence_spans(
+    question: str, reading: Reading, evidence: Evidence, profile: Profile
+) -> tuple[SourceSpan, ...]:
+    """The spans of the rung `evidence`: the likeliest quotes, each in its sentence, and the places
+    that answers without a found quote most likely came from."""
+    claims = [claim for group in evidence.groups for claim in group.claims]
+    if not claims:
+        return ()
+    ranked = rank_claims(claims, reading.chunks, question, profile)
+    texts = Lexicon({key: chunk.text for key, chunk in reading.chunks.items()})
+    anchors = Anchors(question, reading.chunks, reading.documents, texts)
+    quotes = select_quotes(ranked, reading.documents, EVIDENCE_TOKENS, count_tokens, anchors)
+    places = (quote.citation for quote in quotes)
+    spans = (SourceSpan(document_id=p.document_id, start=p.start, end=p.end) for p in places)
     return tuple(sorted(spans))
 
 
-async def passage_spans(
-    question: str, reading: Reading, evidence: Evidence, store: Store
-) -> tuple[SourceSpan, ...]:
-    """The spans of the rung `passages`: chunks of the best evidence and of the best search hits in
+def passage_spans(question: str, reading: Reading, evidence: Evidence) -> tuple[SourceSpan, ...]:
+    """The spans of the rung `passages`: chunks of the best evidence and the best-ranked chunks in
     turn, until the token budget is full; in reading order, neighbours joined."""
-    hits = await store.search(list(reading.documents), reading.index_key, question, 20)
-    from_search = [hit.chunk_id for hit in hits]
+    from_search = [ranked.chunk.chunk_id for ranked in reading.index.rank(question)]
     from_evidence = [claim.chunk_id for group in evidence.groups for claim in group.claims]
     picked: dict[str, Chunk] = {}
     left = PASSAGES_TOKENS
-    for chunk_id in _interleave(from_evidence, from_search):
-        chunk = reading.chunks.get(chunk_id)
-        if chunk is None or chunk_id in picked:
-            continue
+    for chunk_id in dict.fromkeys(_interleave(from_evidence, from_search)):
+        chunk = reading.chunks[chunk_id]
         n_tokens = count_tokens(chunk.text)
         if n_tokens <= left:
             picked[chunk_id] = chunk
@@ -171,7 +178,7 @@ def _impossible(terms: CloudTerms, prompt_tokens: int) -> str | None:
 
 def _nothing_to_send(rung: Rung) -> Offer:
     why = {
-        Rung.EVIDENCE: "the workers found no quote that could be verified",
+        Rung.EVIDENCE: "the workers found nothing to quote",
         Rung.PASSAGES: "no passage matches the question",
         Rung.DOCUMENT: "the document has no text",
     }

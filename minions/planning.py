@@ -1,4 +1,4 @@
-"""Plans of the supervisor: JSON against a schema, never code (Law 4).
+"""Plans and verdicts of the supervisor: JSON against a schema, never code (Law 4).
 
 A plan is tasks for the workers: each has a name, an instruction and, when not everything is to be
 read, the documents or sections that are; with a chunk size for all of them, samples per task, and a
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import json_repair
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -80,6 +80,28 @@ class Plan(BaseModel):
         return self
 
 
+class _VerdictFields(BaseModel):
+    """The part of a verdict that is not a plan."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    decision: Literal["answer", "more"]
+    answer: str | None = None
+    citations: tuple[str, ...] | None = None
+    scratchpad: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What the supervisor concluded from a round."""
+
+    answer: str | None
+    citations: tuple[str, ...]
+    scratchpad: str
+    plan: Plan | None
+    """Tasks of another round; None when it answered."""
+
+
 def default_plan(question: str) -> Plan:
     """What is done without a usable plan: the question itself as the only task."""
     # Without validation: the user's own question may be as long as they like.
@@ -103,6 +125,29 @@ def plan_of(data: dict[str, Any], n_documents: int, known: Set[str]) -> Plan | U
     if beyond is not None:
         return Unusable(reason=f"there is no document {beyond}: they are numbered 1-{n_documents}")
     return _checked_formula(plan, known)
+
+
+def parse_verdict(
+    text: str, *, is_last: bool, n_documents: int, known: Set[str]
+) -> Verdict | Unusable:
+    """The verdict in the supervisor's text. In the last round whatever it says is its answer."""
+    data = read_object(text)
+    if isinstance(data, Unusable):
+        return data
+    try:
+        fields = _VerdictFields.model_validate(data)
+    except ValidationError as error:
+        return Unusable(reason=wrong_fields(error))
+    wants_more = fields.decision == "more" and not is_last
+    plan = plan_of(data, n_documents, known) if wants_more else None
+    if isinstance(plan, Unusable):
+        return plan
+    return Verdict(
+        answer=(fields.answer or "").strip() or None,
+        citations=fields.citations or (),
+        scratchpad=fields.scratchpad or "",
+        plan=plan,
+    )
 
 
 def _checked_formula(plan: Plan, known: Set[str]) -> Plan | Unusable:
@@ -131,7 +176,8 @@ def read_object(text: str) -> dict[str, Any] | Unusable:
 def wrong_fields(error: ValidationError) -> str:
     """What a schema found wrong, field by field, on one line."""
     return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or 'plan'}: {item['msg']}" for item in error.errors()[:5]
+        f"{'.'.join(map(str, item['loc'])) or 'reply'}: {item['msg']}"
+        for item in error.errors()[:5]
     )
 
 

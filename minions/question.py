@@ -43,6 +43,11 @@ class Options:
     redact: bool = False
     """Hide personal data from the cloud (see `minions.redaction`)."""
 
+    @property
+    def may_ask_cloud(self) -> bool:
+        """Whether these wishes leave any way to the cloud."""
+        return self.strategy is not StrategyName.LOCAL and self.privacy is not Rung.LOCAL
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:

@@ -14,6 +14,7 @@ from minions.documents.model import Chunk, Document
 from minions.errors import BadRequest
 from minions.events import JobEnded, Observer, ReadingStarted
 from minions.question import JobCounts
+from minions.retrieval import DocumentIndex
 from minions.store.model import LedgerEntry, Store
 from workers import EngineInfo, Job, JobResult, JobStatus, Sampling, WorkerPool
 
@@ -32,8 +33,8 @@ class Reading:
     results: tuple[JobResult, ...]
     """Exactly one per job (Law 1)."""
     worker: EngineInfo
-    index_key: str
-    """Key under which the chunks are indexed in the store."""
+    index: DocumentIndex
+    """Ranks the chunks for a question, without any model."""
 
     @property
     def counts(self) -> JobCounts:
@@ -75,10 +76,9 @@ def chunk_limit(info: EngineInfo, overhead_tokens: int, output_tokens: int, wish
 
 async def chunks_of(
     document: Document, pool: WorkerPool, limit_tokens: int, store: Store
-) -> tuple[str, list[Chunk]]:
-    """The document's chunks for this pool's tokenizer, from the store when they are there.
-
-    Returns the key under which they are indexed, and the chunks in reading order."""
+) -> list[Chunk]:
+    """The document's chunks for this pool's tokenizer, from the store when they are there, in
+    reading order."""
     info = pool.info
     key = chunking_key(f"{info.engine}:{info.model}:{info.model_sha256}", limit_tokens)
     kept = await store.get_chunks(document.document_id, key)
@@ -86,7 +86,7 @@ async def chunks_of(
         # A second or two of work per megabyte: not on the event loop.
         kept = await asyncio.to_thread(chunk_document, document, pool.tokenizer, limit_tokens)
         await store.put_chunks(document.document_id, key, kept)
-    return key, kept
+    return kept
 
 
 def plan_jobs(

@@ -95,8 +95,14 @@ def _receipt(receipt: Receipt) -> str:
     return (
         f"cloud [bold]{usd(receipt.cloud_usd)}[/] ({receipt.cloud_tokens:,} tokens); the cloud "
         f"alone {usd(receipt.cloud_only_usd)}; saved [bold]{saved}[/]; "
-        f"{receipt.local_tokens:,} tokens read locally"
+        f"{receipt.local_tokens:,} tokens read locally{_hidden(receipt)}"
     )
+
+
+def _hidden(receipt: Receipt) -> str:
+    """What was redacted, by kind."""
+    listed = ", ".join(f"{n} {kind}" for kind, n in receipt.redacted.items())
+    return f"; hidden from the cloud: {listed}" if listed else ""
 
 
 def _offer(offer: OfferView) -> str:

@@ -50,6 +50,7 @@ class QuestionBody(BaseModel):
     privacy: Rung = Rung.DOCUMENT
     max_cost_usd: Decimal | None = Field(default=None, ge=0)
     target: float | None = Field(default=None, ge=0, le=1)
+    redact: bool | None = Field(default=None, description="Hide personal data from the cloud.")
     wait: bool = Field(default=False, description="Answer in this response instead of 202.")
 
 
@@ -193,6 +194,7 @@ async def _question(app: App, body: QuestionBody) -> Question:
         privacy=body.privacy,
         max_cost_usd=body.max_cost_usd,
         target=app.settings.target if body.target is None else body.target,
+        redact=app.settings.redact if body.redact is None else body.redact,
     )
     return Question(
         text=body.question.strip(), document_ids=tuple(dict.fromkeys(ids)), options=options

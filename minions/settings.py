@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from minions.errors import BadRequest
+from minions.redaction import DEFAULT_REGION
 
 CLOUD_KEY_VARIABLES = ("MINIONS_CLOUD_API_KEY", "OPENAI_API_KEY")
 OPENAI_URL = "https://api.openai.com/v1"
@@ -70,7 +71,35 @@ class Settings(BaseSettings):
         description="Prices of cloud models that the bundled list lacks, by model name.",
     )
     cloud_output_tokens: int = Field(default=1024, ge=64, description="Cap on a cloud answer.")
+    relevance_profile: Path | None = Field(
+        default=None, description="Fitted ranking of evidence (minions eval evidence --save)."
+    )
     target: float = Field(default=0.75, ge=0, le=1, description="P(correct) that is good enough.")
+    max_usd_per_day: Decimal | None = Field(
+        default=None, ge=0, description="Hard cap on what all questions of a UTC day may cost."
+    )
+    redact: bool = Field(default=False, description="Hide personal data from the cloud.")
+    redact_terms: tuple[str, ...] = Field(
+        default=(), description="Words and names to hide as well; no model finds them."
+    )
+    redact_region: str = Field(
+        default=DEFAULT_REGION,
+        pattern="^[A-Z]{2}$",
+        description="Country whose phone numbers are known without a country code.",
+    )
+    local_watts: Decimal | None = Field(
+        default=None, ge=0, description="Power that the machine draws while it reads."
+    )
+    usd_per_kwh: Decimal | None = Field(default=None, ge=0, description="Price of that power.")
+    card_usd_per_hour: Decimal | None = Field(
+        default=None, ge=0, description="Amortisation of the card per hour of reading."
+    )
+
+    @model_validator(mode="after")
+    def _power_has_a_price(self) -> Self:
+        if (self.local_watts is None) != (self.usd_per_kwh is None):
+            raise ValueError("local_watts and usd_per_kwh belong together: give both or neither")
+        return self
 
     @classmethod
     def settings_customise_sources(

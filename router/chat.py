@@ -1,30 +1,117 @@
-"""The chat router: is a plain question worth the strong model, before anyone answered it?
+"""The chat router: is a plain question, without documents, worth the strong model?
 
-A linear model over hashed n-grams of the question. It is learned elsewhere (`eval.routing`) on
-questions that both models answered, and applied here: hash, weigh, add up. Pure; about a
-millisecond for a question of a few hundred characters.
+Before anyone answers, a linear model over hashed n-grams and a few signs of the question says how
+likely the local model is to be right, and by how much the cloud would be better. Once there is a
+local draft, its own signs say it far better. Both are learned by `eval.routing` on questions that
+both models answered, and applied here: hash, weigh, add up. Pure; about a millisecond for a
+question of a few hundred characters.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import zlib
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.int64]
+from router.chat_signs import WorkOut, draft_signs, question_signs
 
+TERMS_VERSION = 1
+"""Changes with what `count_terms` or the signs count: an older profile is refused then."""
 N_BUCKETS = 2**18
 """Hash buckets for n-grams (feature hashing, Weinberger et al. 2009, arXiv 0902.2206)."""
 CHAR_GRAMS = (2, 3, 4, 5)
-MAX_WORD_CHARS = 40
+MAX_CHARS = 20_000
+"""Of a question; the rest is not looked at."""
+MAX_RUN_CHARS = 40
 """A longer run without white space (a URL, base64) is hashed by its first characters only."""
+N_SHARES = 101
+"""Points of `gain_at_share`: every percent from 0 to 100."""
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+SignedBytes = npt.NDArray[np.int8]
 
 _WORD = re.compile(r"\w\w+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """What to expect of both models on one question."""
+
+    p_local: float
+    """Chance that the local answer is right, 0..1."""
+    gain: float
+    """Expected rise in score if the cloud answers instead, -1..1. The order of questions by this is
+    what the router is measured on."""
+
+    @property
+    def p_cloud(self) -> float:
+        """Chance that the cloud's answer is right, 0..1."""
+        return min(max(self.p_local + self.gain, 0.0), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TermWeights:
+    """Weights of all buckets in one byte each: `weight = scale * level`."""
+
+    levels: SignedBytes
+    """Shape (N_BUCKETS,)."""
+    scale: float
+
+    def dot(self, ids: Ids, values: Floats) -> float:
+        return self.scale * float(self.levels[ids].astype(np.float64) @ values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuestionModel:
+    """Expected outcomes from the question alone."""
+
+    rarity: Bytes
+    """Shape (N_BUCKETS,): inverse document frequency of each bucket over `rarity_scale`; 0 for
+    buckets that were not seen, or only once."""
+    rarity_scale: float
+    terms: tuple[TermWeights, TermWeights]
+    """For the gain and for P(local is right)."""
+    signs: Floats
+    """Shape (2, len(QUESTION_SIGNS)), in the same order."""
+    intercepts: tuple[float, float]
+    gains: Floats
+    """Shape (N_SHARES,), falling: gains above which 0%, 1%, ... of unseen questions lie."""
+
+    def forecast(self, question: str) -> Forecast:
+        ids, counts = count_terms(question)
+        values = unit_length(counts * self.rarity[ids] * self.rarity_scale)
+        scores = [weights.dot(ids, values) for weights in self.terms]
+        return _forecast(np.array(scores) + self.signs @ question_signs(question), self.intercepts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DraftModel:
+    """Expected outcomes from the question and the local draft."""
+
+    signs: Floats
+    """Shape (2, len(DRAFT_SIGNS)): for the gain and for P(local is right)."""
+    intercepts: tuple[float, float]
+    gains: Floats
+    """As in QuestionModel."""
+
+    def forecast(self, question: str, draft: str, work_out: WorkOut) -> Forecast:
+        return _forecast(self.signs @ draft_signs(question, draft, work_out), self.intercepts)
+
+
+def gain_at_share(model: QuestionModel | DraftModel, share: float) -> float:
+    """The gain above which `share` (0..1) of questions like the fitted ones lie. Raises ValueError
+    for a share outside 0..1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"A share of questions lies in 0..1, not {share}.")
+    return float(np.interp(share, np.linspace(0, 1, N_SHARES), model.gains))
 
 
 def count_terms(question: str) -> tuple[Ids, Floats]:
@@ -32,21 +119,27 @@ def count_terms(question: str) -> tuple[Ids, Floats]:
 
     Terms are words, pairs of neighbouring words, and the character 2- to 5-grams of each run
     without white space with its borders marked, all in lower case."""
-    lowered = question.lower()
+    lowered = question[:MAX_CHARS].lower()
     counts: Counter[int] = Counter()
     for run, n_times in Counter(lowered.split()).items():
-        for bucket in _char_buckets(run[:MAX_WORD_CHARS]):
+        for bucket in _char_buckets(run[:MAX_RUN_CHARS]):
             counts[bucket] += n_times
     words = _WORD.findall(lowered)
     counts.update(_bucket(f"w {word}") for word in words)
-    counts.update(_bucket(f"w {one} {two}") for one, two in zip(words, words[1:], strict=False))
+    counts.update(_bucket(f"w {one} {two}") for one, two in itertools.pairwise(words))
     ids = np.array(sorted(counts), dtype=np.int64)
-    values = np.array([counts[int(i)] for i in ids], dtype=np.float32)
+    values = np.array([counts[int(i)] for i in ids], dtype=np.float64)
     return ids, 1 + np.log(values)
 
 
+def unit_length(values: Floats) -> Floats:
+    """`values` over their Euclidean length; unchanged when that is 0."""
+    length = float(np.linalg.norm(values))
+    return values / length if length else values
+
+
 def _bucket(term: str) -> int:
-    return zlib.crc32(term.encode()) % N_BUCKETS
+    return zlib.crc32(term.encode("utf-8", "surrogatepass")) % N_BUCKETS
 
 
 @functools.lru_cache(maxsize=2**15)
@@ -55,5 +148,10 @@ def _char_buckets(run: str) -> tuple[int, ...]:
     return tuple(
         _bucket(f"c{framed[start : start + size]}")
         for size in CHAR_GRAMS
-        for start in range(max(len(framed) - size + 1, 1))
+        for start in range(len(framed) - size + 1)
     )
+
+
+def _forecast(scores: Floats, intercepts: tuple[float, float]) -> Forecast:
+    gain, p_local = (float(score) + base for score, base in zip(scores, intercepts, strict=True))
+    return Forecast(p_local=min(max(p_local, 0.0), 1.0), gain=min(max(gain, -1.0), 1.0))

@@ -1,8 +1,8 @@
 """Signals as numbers for a learned model: which features there are, by name.
 
 A calibration stores the names it was fitted on, so a new feature never disturbs an old file; a
-feature that changes its meaning does, and then `FEATURES_VERSION` is raised. The documented prior is
-a feature too, so that a fit on few labels starts from what it knows.
+feature that changes its meaning does, and then `FEATURES_VERSION` is raised. The documented prior
+is a feature too, so that a fit on few labels starts from what it knows.
 """
 
 from __future__ import annotations

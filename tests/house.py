@@ -11,6 +11,7 @@ from minions.asking import Desk
 from minions.cloud.model import CloudClient
 from minions.cloud.prices import GenaiPrices
 from minions.documents import Document, read_document
+from minions.evidence.relevance import DEFAULT_PROFILE
 from minions.offers import CloudTerms
 from minions.question import Options, Question
 from minions.store import MemoryStore, Store
@@ -77,6 +78,7 @@ async def open_house(
         terms=terms,
         client=client,
         chunk_tokens=chunk_tokens,
+        relevance=DEFAULT_PROFILE,
         locks=folder / "locks",
     )
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from minions.cli import ask, demo, machine, servers
+from minions.cli import ask, demo, machine, money, servers
 from minions.cli.common import errors_for_people
 from minions.cli.evaluation import evaluation
 
@@ -18,6 +18,8 @@ cli = typer.Typer(
 cli.command()(ask.ask)
 cli.command()(ask.estimate)
 cli.command()(ask.trace)
+cli.command()(money.savings)
+cli.command()(money.egress)
 cli.command()(machine.doctor)
 cli.command()(machine.pull)
 cli.command()(servers.serve)

@@ -52,6 +52,9 @@ def ask(
     target: Annotated[
         float | None, typer.Option(min=0, max=1, help="P(correct) that is good enough.")
     ] = None,
+    redact: Annotated[
+        bool | None, typer.Option(help="Hide e-mails, phone, card and bank numbers from the cloud.")
+    ] = None,
     model: ModelOption = None,
     cloud: CloudOption = None,
     cloud_url: CloudUrlOption = None,
@@ -70,6 +73,7 @@ def ask(
         chunk_tokens=chunk,
         state_dir=state_dir,
         target=target,
+        redact=redact,
     )
     paths, text = split_question(files_and_question)
     if settings.model == "nano" and strategy is not StrategyName.CLOUD:
@@ -79,6 +83,7 @@ def ask(
         privacy=privacy,
         max_cost_usd=dollars(max_cost_usd),
         target=settings.target,
+        redact=settings.redact,
     )
     reply = run_resumable(_ask(settings, paths, text, options))
     if as_json:

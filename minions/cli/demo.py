@@ -55,7 +55,7 @@ async def _answer(settings: Settings, questions: tuple[str, ...]) -> None:
         document = await app.add_file(contract_path())
         for text in questions:
             out.rule(f"[bold]{text}[/]", align="left", style="dim")
-            options = Options(target=settings.target)
+            options = Options(target=settings.target, redact=settings.redact)
             asked = Question(text=text, document_ids=(document.document_id,), options=options)
             with ProgressView(err).running() as view:
                 reply = await app.desk.ask(asked, view)

@@ -25,10 +25,16 @@ from minions.cli.common import (
     out,
     run_resumable,
 )
+from minions.cli.eval_evidence import evidence
+from minions.cli.eval_retrieval import retrieval
 from minions.question import Options, StrategyName
 from minions.settings import Settings, load_settings
 
 evaluation = typer.Typer(no_args_is_help=True, help="Measure accuracy and dollars.")
+
+
+evaluation.command("evidence")(evidence)
+evaluation.command("retrieval")(retrieval)
 
 
 class Dataset(enum.StrEnum):
@@ -62,7 +68,7 @@ def run(
         model=model, cloud_model=cloud, cloud_url=cloud_url, state_dir=state_dir
     )
     items = LOADERS[dataset](data, documents, seed)[:limit]
-    options = Options(strategy=strategy, target=settings.target)
+    options = Options(strategy=strategy, target=settings.target, redact=settings.redact)
     summary = run_resumable(_run(settings, items, options, rows))
     if as_json:
         typer.echo(json.dumps(asdict(summary), indent=2))

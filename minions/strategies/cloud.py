@@ -10,18 +10,20 @@ from minions.strategies.session import Session
 from router import Rung
 
 
-async def ask_cloud_only(session: Session) -> Reply:
+async def ask_cloud_only(
+    session: Session, reason: str = "strategy `cloud` sends the whole document"
+) -> Reply:
     """Send everything, once. Raises before anything leaves when a wish forbids it."""
-    with session.trace.step("offers", cloud=session.terms.model):
+    with session.trace.step("offers", cloud=session.terms.model, reason=reason):
         prepared = session.document_rung()
         session.refuse_when_closed(prepared)
-    session.observe(RungChosen(rung=Rung.DOCUMENT, reason="strategy `cloud`"))
+    session.observe(RungChosen(rung=Rung.DOCUMENT, reason=reason))
     standing = await ask_cloud(session, prepared)
     if standing is None:
         raise CloudProtocolError(session.warnings[-1])
     return await session.reply(
         standing,
-        reason="strategy `cloud` sends the whole document",
+        reason=reason,
         coverage=1.0,
         jobs=JobCounts(),
         rungs=(prepared,),

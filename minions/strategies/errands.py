@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from minions.evidence.model import Evidence
 from minions.planning import Plan, TaskSpec
 from minions.question import JobCounts
 from minions.reading import Reading, chunk_limit, chunks_of, plan_jobs, run_jobs
+from minions.retrieval import DocumentIndex
 from minions.strategies.session import SAMPLING, Session, job_facts
 from workers import Job, JobResult, JobStatus, Sampling, WorkerPool
 
@@ -105,19 +107,17 @@ async def _cut(session: Session, pool: WorkerPool, plan: Plan) -> Reading:
     wish = plan.chunk_tokens or session.chunk_tokens
     limit = chunk_limit(pool.info, overhead, SAMPLING.max_output_tokens, wish)
     chunks: list[Chunk] = []
-    key = ""
     with session.trace.step("plan", worker=pool.info.model, chunk_tokens=limit) as facts:
         facts["plan"] = plan.model_dump()
         for document in session.documents.values():
-            key, pieces = await chunks_of(document, pool, limit, session.store)
-            chunks += pieces
+            chunks += await chunks_of(document, pool, limit, session.store)
         facts["n_chunks"] = len(chunks)
     return Reading(
         documents=session.documents,
         chunks={chunk.chunk_id: chunk for chunk in chunks},
         results=(),
         worker=pool.info,
-        index_key=key,
+        index=await asyncio.to_thread(DocumentIndex, chunks),
     )
 
 
@@ -130,8 +130,8 @@ def _jobs_by_task(
     one_each = n_wanted > MAX_JOBS
     if one_each:
         session.warnings.append(
-            f"The plan asked for {n_wanted:,} jobs in one round; the limit is {MAX_JOBS:,}, so each "
-            f"chunk was read once per task ({n_single:,} jobs)."
+            f"The plan asked for {n_wanted:,} jobs in one round; the limit is {MAX_JOBS:,}, so "
+            f"each chunk was read once per task ({n_single:,} jobs)."
         )
     return {
         task.name: _sampled(chosen[task.name], task, 1 if one_each else task.samples, pool)

@@ -5,13 +5,14 @@ It owns the order of hops 3 to 8, and nothing else does. `local` is the ladder t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from minions.cloud.model import CloudResponse
 from minions.cloud_prompt import CloudReply, SourceSpan, cloud_prompt, parse_reply
 from minions.computed import computed_draft
 from minions.documents.model import Document
-from minions.errors import CloudError, CloudProtocolError
+from minions.errors import BudgetExceeded, CloudError, CloudProtocolError
 from minions.events import RungChosen
 from minions.evidence import find_quote, gather_evidence
 from minions.evidence.model import Citation, Evidence
@@ -64,7 +65,7 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
         tried = decision.rung
         try:
             bought = await ask_cloud(session, next(r for r in rungs if r.offer.rung is tried))
-        except CloudError as error:
+        except (BudgetExceeded, CloudError) as error:
             session.warnings.append(f"The cloud could not help at `{tried}`: {error}")
             break
         if bought and (bought.p_correct >= standing.p_correct or standing.answer is None):
@@ -119,8 +120,10 @@ async def prepare_rungs(
     text, documents = session.question.text, session.documents
     with session.trace.step("offers", cloud=session.terms.model) as facts:
         spans = {
-            Rung.EVIDENCE: evidence_spans(evidence, documents),
-            Rung.PASSAGES: await passage_spans(text, reading, evidence, session.store),
+            Rung.EVIDENCE: await asyncio.to_thread(
+                evidence_spans, text, reading, evidence, session.relevance
+            ),
+            Rung.PASSAGES: await asyncio.to_thread(passage_spans, text, reading, evidence),
         }
         lower = [
             prepare(rung, text, pieces, documents, session.terms, session.run_id, signals)
@@ -180,6 +183,11 @@ def read_reply(session: Session, rung: Rung, response: CloudResponse) -> CloudRe
     if response.finish_reason in ("content_filter", "refusal"):
         session.warnings.append(f"The cloud refused to answer at `{rung}`.")
         return None
+    if response.finish_reason == "length":
+        session.warnings.append(
+            f"The cloud's answer at `{rung}` was cut at {session.terms.max_output_tokens} tokens: "
+            "raise cloud_output_tokens for all of it."
+        )
     try:
         return parse_reply(response.text)
     except CloudProtocolError as error:

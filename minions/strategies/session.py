@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Any
 
 from minions.budget import Budget, DayBudget
 from minions.cloud.model import CloudClient
-from minions.documents.model import Document
+from minions.documents.model import Chunk, Document
 from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded
 from minions.events import Observer
 from minions.evidence.model import Citation
+from minions.evidence.relevance import Profile
 from minions.offers import (
     CloudTerms,
     PreparedRung,
@@ -26,6 +28,7 @@ from minions.question import JobCounts, OfferView, Question, Reply
 from minions.reading import Reading, chunk_limit, chunks_of, plan_jobs, run_jobs
 from minions.receipt import make_receipt
 from minions.redaction import Redacted, Redactor, kind_of
+from minions.retrieval import DocumentIndex
 from minions.store.model import Store
 from minions.trace import Trace
 from router import Rung, Wishes, closed_because
@@ -57,6 +60,8 @@ class Session:
     observe: Observer
     trace: Trace
     chunk_tokens: int
+    relevance: Profile
+    """How likely a claim comes from the right place: ranks what the rung `evidence` sends."""
     day: DayBudget = field(default_factory=DayBudget)
     """Shared with all other questions; must be open."""
     redactor: Redactor | None = None
@@ -143,13 +148,14 @@ class Session:
             info, pool.prompt_overhead_tokens(task), SAMPLING.max_output_tokens, self.chunk_tokens
         )
         with self.trace.step("plan", worker=info.model, chunk_tokens=limit) as facts:
-            keys, chunks = set(), []
+            chunks: list[Chunk] = []
             for document in self.documents.values():
-                key, pieces = await chunks_of(document, pool, limit, self.store)
-                keys.add(key)
-                chunks += pieces
+                chunks += await chunks_of(document, pool, limit, self.store)
+            index = await asyncio.to_thread(DocumentIndex, chunks)
             facts["n_chunks"] = len(chunks)
-        jobs = plan_jobs(chunks, task, info, SAMPLING)
+        # The likeliest chunks are read first, so that answers come early; every chunk is read.
+        likeliest_first = [ranked.chunk for ranked in index.rank(task)]
+        jobs = plan_jobs(likeliest_first, task, info, SAMPLING)
         with self.trace.step("read", prompt_version=info.prompt_version) as facts:
             results = await run_jobs(jobs, pool, self.store, self.run_id, self.observe)
             facts["jobs"] = [job_facts(result) for result in results]
@@ -158,7 +164,7 @@ class Session:
             chunks={chunk.chunk_id: chunk for chunk in chunks},
             results=results,
             worker=info,
-            index_key=keys.pop(),
+            index=index,
         )
 
     async def reply(

@@ -1,4 +1,4 @@
-"""The supervisor's side of the paper's strategies: prompts, paid calls, replies that must be usable.
+"""The supervisor's side of the paper's strategies: prompts, paid calls, and usable replies.
 
 Every call goes through the session's Purchaser, at the rung `evidence`: the question, what the
 supervisor itself said, the workers' answers and verified quotes, and never more of a document.
@@ -194,9 +194,9 @@ def _read(response: CloudResponse, parse: Callable[[str], Parsed | Unusable]) ->
 def affordable_rounds(session: Session, wanted: int, other_calls: int) -> int:
     """How many rounds the cap pays for at the worst price, at most `wanted`, beside `other_calls`.
 
-    Told from the cap alone, not from what was spent so far, so that a run that is taken up again
-    asks the same. Raises BudgetExceeded when there is no money for a single round."""
-    cap = session.wishes.max_cost_usd
+    Told from the question's cap alone, not from what was spent so far, so that a run that is taken
+    up again asks the same. Raises BudgetExceeded when there is no money for a single round."""
+    cap = session.question.options.max_cost_usd
     prompt_tokens = FRAME_TOKENS + EVIDENCE_TOKENS + count_tokens(session.question.text)
     worst = session.terms.price_usd(prompt_tokens, session.terms.max_output_tokens)
     if cap is None or worst is None:

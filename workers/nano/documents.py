@@ -13,7 +13,8 @@ from typing import Protocol
 from workers.nano.examples import MAX_QUOTE_WORDS, Asked, sentence_spans
 
 Span = tuple[int, int]
-CLAUSE_QUOTE_WORDS = 14
+CLAUSE_QUOTE_WORDS = 10
+WORDS_BEFORE_VALUE = 6
 LONG_VALUE_WORDS = 14
 MIN_SHARE_INSIDE = 0.6
 MAX_PIECE_CHARS = 900
@@ -147,9 +148,14 @@ def fitting_quote(text: str, value: Span) -> Span:
     """What to quote for a value: its sentence, or for long values and sentences a piece of it."""
     if len(text[slice(*value)].split()) > LONG_VALUE_WORDS:
         return value[0], _after_words(text, value[0], CLAUSE_QUOTE_WORDS, value[1])
-    start, end = _sentence_around(text, value)
-    if len(text[start : value[1]].split()) > MAX_QUOTE_WORDS - 4:
-        start = _before_words(text, value[0], 8, start)
+    return quote_within(text, value, _sentence_around(text, value))
+
+
+def quote_within(text: str, value: Span, bounds: Span) -> Span:
+    """From the start of `bounds`, or if the value stands late in it from a few words before it."""
+    start, end = bounds
+    if len(text[start : value[1]].split()) >= MAX_QUOTE_WORDS:
+        start = _before_words(text, value[0], WORDS_BEFORE_VALUE, start)
     return start, _after_words(text, start, MAX_QUOTE_WORDS, end)
 
 

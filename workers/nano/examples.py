@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 MAX_VALUE_WORDS = 40
-MAX_QUOTE_WORDS = 32
+MAX_QUOTE_WORDS = 16
 FORCED_START = '{"answer":'
 
 

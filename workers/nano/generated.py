@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workers.nano.documents import quote_within
 from workers.nano.examples import Asked, Example
 from workers.nano.pools import Pools, sample
 
@@ -381,21 +382,20 @@ class DocumentWriter:
         asked: list[Asked] = []
         for _ in range(n_questions):
             if located and self.rng.random() >= absent_share:
-                asked.append(self._present(*located.pop()))
+                asked.append(self._present(text, *located.pop()))
             elif stated:
                 missed = self.near_miss(stated)
                 if missed is not None:
                     asked.append(Asked(question=self.question(missed)))
         return Example(text=text, asked=tuple(asked), source=f"generated:{self.genre.name}")
 
-    def _present(self, fact: Fact, unit: str, start: int) -> Asked:
+    def _present(self, text: str, fact: Fact, unit: str, start: int) -> Asked:
         shown = (
             unit.find(fact.value) if fact.value in unit else unit.lower().find(fact.value.lower())
         )
         value = (start + shown, start + shown + len(fact.value))
-        return Asked(
-            question=self.question(fact), value_span=value, quote_span=(start, start + len(unit))
-        )
+        quote = quote_within(text, value, (start, start + len(unit)))
+        return Asked(question=self.question(fact), value_span=value, quote_span=quote)
 
 
 def generated_example(

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from minions.cloud.sim.reader import Finding, find
+from minions.cloud.sim.supervisor import supervise
 from minions.cloud.sim.wire import Message, Prompt
 
 _SOURCE = re.compile(r"<source\b[^>]*>(.*?)</source>", re.DOTALL)
@@ -24,6 +25,9 @@ class Frame:
 
 def answer_text(prompt: Prompt) -> str:
     """The model's text for this prompt, from nothing but the prompt."""
+    supervised = _supervised(prompt.messages)
+    if supervised is not None:
+        return supervised
     framed = _last_frame(prompt.messages)
     if framed:
         return _framed_answer(find(framed.question, framed.sources))
@@ -40,6 +44,12 @@ def parse_frame(content: str) -> Frame | None:
     if not (question and sources):
         return None
     return Frame(question=question.group(1).strip(), sources=sources)
+
+
+def _supervised(messages: tuple[Message, ...]) -> str | None:
+    """The reply to a supervisor's frame in the last user message; None when it holds none."""
+    asked = next((message for message in reversed(messages) if message.role == "user"), None)
+    return supervise(asked.text) if asked else None
 
 
 def _last_frame(messages: tuple[Message, ...]) -> Frame | None:

@@ -1,0 +1,76 @@
+"""What the supervisor is shown of the workers' findings: checked answers and quotes in a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from minions.cloud.tokens import count_tokens
+from minions.cloud_prompt import SourceSpan
+from minions.documents.model import Document
+from minions.evidence import pack_quotes
+from minions.evidence.model import Citation, Evidence
+from minions.strategies.supervisor import SupervisorPrompt, attribute, guard
+
+MAX_ANSWERS = 5
+"""Different answers of the workers shown per task."""
+MAX_ANSWER_CHARS = 400
+"""A longer answer is left out: its quote says the same in the document's words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exhibit:
+    """Answers and quotes as they stand in a request."""
+
+    answers: str
+    sources: str
+    spans: tuple[SourceSpan, ...]
+    """Of the quotes, for the egress record and for checking what the supervisor cites."""
+    n_tokens: int
+
+
+def exhibit(
+    prompt: SupervisorPrompt,
+    evidence: Evidence,
+    documents: Mapping[str, Document],
+    budget_tokens: int,
+    first_id: int = 1,
+) -> Exhibit:
+    """The best of `evidence` within the budget, sources numbered from `first_id`.
+
+    Only what was verified is shown: an answer without a quote that stands in its chunk is noise
+    more often than not, and so is left out."""
+    answers = _answers(prompt, evidence)
+    left = max(0, budget_tokens - count_tokens(answers))
+    quotes = pack_quotes(evidence, left, count_tokens, documents)
+    sources = "\n".join(
+        _source(prompt, number, quote, documents) for number, quote in enumerate(quotes, first_id)
+    )
+    return Exhibit(
+        answers=answers if quotes else prompt.fill("nothing"),
+        sources=sources,
+        spans=tuple(
+            SourceSpan(document_id=q.document_id, start=q.start, end=q.end) for q in quotes
+        ),
+        n_tokens=count_tokens(answers) + count_tokens(sources),
+    )
+
+
+def _answers(prompt: SupervisorPrompt, evidence: Evidence) -> str:
+    told = [group.answer for group in evidence.groups if group.citations]
+    short = [answer for answer in told if len(answer) <= MAX_ANSWER_CHARS]
+    return "\n".join(prompt.fill("answer", answer=guard(answer)) for answer in short[:MAX_ANSWERS])
+
+
+def _source(
+    prompt: SupervisorPrompt, number: int, quote: Citation, documents: Mapping[str, Document]
+) -> str:
+    document = documents[quote.document_id]
+    last = document.page_at(max(quote.start, quote.end - 1))
+    return prompt.fill(
+        "source",
+        id=str(number),
+        document=attribute(document.name),
+        pages=str(quote.page) if last == quote.page else f"{quote.page}-{last}",
+        text=guard(quote.quote),
+    )
