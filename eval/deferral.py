@@ -17,7 +17,7 @@ the scores' order only; it can pass 1, because PGR does where the weak model is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +55,13 @@ class Curve:
         return float(area / (self.gap * self.n_calls[-1]))
 
     def calls_for(self, share: float) -> float:
-        """Least whole number of strong calls that recovers `share` (over 0) of the gap; NaN without
+        """Least whole number of strong calls that recovers `share` of the gap; NaN without
         a gap."""
         if self.gap <= 0:
             return math.nan
         target = share * self.gap - ROUNDING
+        if target <= 0:
+            return 0.0
         run = int(np.argmax(self.gain >= target))
         missing = (target - self.gain[run - 1]) / (self.gain[run] - self.gain[run - 1])
         length = self.n_calls[run] - self.n_calls[run - 1]
@@ -115,6 +117,6 @@ def _summed(run: npt.NDArray[np.intp], values: Floats) -> Floats:
 
 def drawn_counts(
     n: int, n_resamples: int, rng: np.random.Generator
-) -> Sequence[npt.NDArray[np.int64]]:
-    """How often each of n rows is drawn in each bootstrap resample (with replacement)."""
-    return [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(n_resamples)]
+) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each of n rows is drawn, once for each bootstrap resample (with replacement)."""
+    return (np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(n_resamples))

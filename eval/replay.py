@@ -11,10 +11,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import groupby
 
 from eval.calibrate import MIN_GROUPS, MIN_LABELS, quality
 from eval.chance_fit import cross_fitted
+from eval.deferral import deferral_curve
 from eval.labelled import LabelledRun, RungOutcome
 from minions.errors import BadRequest
 from minions.offers import EXPECTED_OUTPUT_TOKENS
@@ -173,22 +173,11 @@ def chances_of(
 
 
 def apgr(chances: Sequence[float], local: Sequence[bool], cloud: Sequence[bool]) -> float | None:
-    """Average performance gap recovered (RouteLLM, arXiv 2406.18665): over all shares of questions
-    sent to the cloud, least certain first, the mean part of the gap from local to cloud accuracy
-    that is closed. About 0.5 for a coin, can pass 1; questions of equal chance count as sent in
-    random order. None when the cloud is no better."""
-    gap = sum(cloud) - sum(local)
-    if gap <= 0:
-        return None
-    gains = sorted(
-        (p, strong - weak) for p, weak, strong in zip(chances, local, cloud, strict=True)
-    )
-    closed, area = 0.0, 0.0
-    for _, tied in groupby(gains, key=lambda pair: pair[0]):
-        steps = [gain for _, gain in tied]
-        area += len(steps) * (closed + sum(steps) / 2)
-        closed += sum(steps)
-    return area / (gap * len(gains))
+    """Average performance gap recovered when the least certain answers go to the cloud first (see
+    `eval.deferral`). 0.5 for a coin; None when the cloud is no better."""
+    gains = [float(strong) - weak for weak, strong in zip(local, cloud, strict=True)]
+    curve = deferral_curve([-p for p in chances], gains)
+    return curve.apgr() if curve.gap > 0 else None
 
 
 def reliability(chances: Sequence[float], right: Sequence[bool]) -> tuple[Bin, ...]:

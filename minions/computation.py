@@ -12,9 +12,20 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from minions.question_wording import (
+    after_average,
+    asks_for_a_value,
+    first_sentence,
+    is_average,
+    is_measure,
+    measure_in,
+    places_in,
+    without_years,
+    years_in,
+)
+
 MAX_OPERANDS = 12
 """More values than these are not looked up one by one."""
-MAX_MEASURE_WORDS = 10
 MAX_NAME_CHARS = 40
 
 
@@ -78,68 +89,12 @@ _GROWN = "({1} - {0}) / {0}"
 _SHRUNK = "({0} - {1}) / {0}"
 _FALL = re.compile(r"\b(?:decrease|decline|reduction|drop)\b", re.IGNORECASE)
 """Asked for as a fall, a fall is positive."""
-_ASKS_FOR_A_VALUE = re.compile(
-    r"^\W*(?:please\b\W*)?(?:(?:what|which|how (?:much|many|large|big|high))\b"
-    r"(?!\s+(?:drove|drives|caused|explains|led|made|accounts?)\b)|calculate|compute|determine|find|give|state"
-    r"|work out)",
-    re.IGNORECASE,
-)
-_WITHIN_A_YEAR = re.compile(
-    r"\bquarters?\b|\bQ[1-4]\b|\b(?:jan|febr)uary\b|\b(?:march|april|june|july|august)\b"
-    r"|\b(?:septem|octo|novem|decem)ber\b|\bmay\s+\d",
-    re.IGNORECASE,
-)
-"""A year alone does not name the period then."""
-_WANTS_WORDS = re.compile(r"\b(?:reasons?|causes?|drivers?|respective(?:ly)?)\b", re.IGNORECASE)
-"""The answer is an explanation, or more than one number."""
 _IN_PERCENT = re.compile(r"\bpercent|%", re.IGNORECASE)
 _OUTFLOW = re.compile(
     r"\b(?:cap(?:ital )?ex\w*|expenditures?|expenses?|costs?|purchases?|payments?|dividends?"
     r"|repurchases?|spending|outlays?|additions to)\b",
     re.IGNORECASE,
 )
-_YEAR = r"(?:fiscal\s+years?|fiscal|years?|FY)?\s*(?P<{0}>(?:19|20)\d\d)"
-_SHORT_FY = re.compile(r"\bFY\s?'?(\d\d)\b")
-_RANGE = re.compile(
-    rf"\b{_YEAR.format('first')}\s*(?:-|–|—|to|through|until)\s*{_YEAR.format('last')}\b", re.I
-)
-_ONE_YEAR = re.compile(rf"\b{_YEAR.format('year')}\b", re.IGNORECASE)
-_ANY_YEARS = re.compile(f"{_RANGE.pattern}|{_ONE_YEAR.pattern}", re.IGNORECASE)
-_TAIL_OF_YEARS = re.compile(
-    r"\b(?:in|for|from|over|during|between|of|and|to|through|the|both|at|end|as|,|\s)*$", re.I
-)
-_WORDS_OF_YEARS = re.compile(
-    r"\b(?:over|for|in|during|across|throughout)?\s*(?:the\s+)?(?:last|past|these|all|those)?\s*"
-    r"(?:two|three|four|five|six|\d)[\s-]years?(?:\s+period)?\b|\bof each year\b"
-    r"|\b(?:fiscal|calendar)\s+years?\b|\byear[\s-]end\b"
-    r"|\(\s*(?:in|rounded|as|expressed)\b[^()]*\)"
-    r"|,?\s+in (?:units of )?(?:percents?|%|percentages?)(?=\W*$)",
-    re.IGNORECASE,
-)
-_PLACES = re.compile(
-    r"\b(?:to|with|using)\s+(?:the\s+nearest\s+)?(one|two|three|four|\d)\s+decimals?(?:\s+places?)?\b",
-    re.I,
-)
-_PLACE_WORDS = {"one": 1, "two": 2, "three": 3, "four": 4}
-_LEAD = re.compile(
-    r"^(?:please|what|which|how much|calculate|compute|determine|find|give|state|tell me|is|was"
-    r"|were|are|would be|the|its|their|company's|annual|yearly|[:,]|\s)+\b",
-    re.IGNORECASE,
-)
-_AVERAGE = re.compile(
-    r"(?<!weighted[ -])\b(?:average|mean)\b(?:\s+(?:annual|yearly))?(?:\s+(?:of|for)\b)?", re.I
-)
-_TRAILING = re.compile(
-    r"(?:[\s,;:-]|\b(?:in|for|of|over|during|between|from|to|and|the|was|were|is|at|as|by|with"
-    r"|compared|versus|reported|respectively)\b)+$",
-    re.IGNORECASE,
-)
-_DETERMINER = re.compile(
-    r"^(?:(?:the|its|their|a|an|of|in|for)\b|(?:value|amount|level)\s+of\b|[\s,;:-])+",
-    re.IGNORECASE,
-)
-_NOT_A_MEASURE = re.compile(r"\b(?:who|whom|which|what|why|how|when|where)\b", re.IGNORECASE)
-
 _MARGINS = {
     "gross": ("gross profit", "revenue"),
     "gross profit": ("gross profit", "revenue"),
@@ -163,72 +118,18 @@ _OF = r"as\s+an?\s+(?:%|per\s?cent(?:age)?|share|fraction|proportion)\s+of"
 
 def computation_of(question: str) -> Computation | None:
     """The computation that `question` asks for; None when it asks for none that is sure."""
-    years, first = years_in(question), _first_sentence(question)
-    if not _ASKS_FOR_A_VALUE.search(first):
+    if not asks_for_a_value(question):
         return None
-    if _WITHIN_A_YEAR.search(first) or _WANTS_WORDS.search(first):
-        return None
-    sentence = _without_years(first)
-    is_average = bool(_AVERAGE.search(sentence))
+    years, sentence = years_in(question), without_years(first_sentence(question))
     shape = next((s for rule in _RULES if (s := rule(sentence, years))), None)
-    if shape is None or not all(map(_is_measure, shape.measures)):
+    if shape is None or not all(map(is_measure, shape.measures)):
         return None
     if shape.across_years and _IN_PERCENT.search(question):
         shape = _relative(shape.measures[0], sentence)
-    return _over_years(shape, years, is_average, _places(question))
+    return _over_years(shape, years, is_average(sentence), places_in(question))
 
 
-def years_in(question: str) -> tuple[int, ...]:
-    """The years that a question names, ranges filled in, ascending."""
-    text = _full_years(question)
-    years: set[int] = set()
-    for match in _RANGE.finditer(text):
-        first, last = int(match["first"]), int(match["last"])
-        if first <= last <= first + MAX_OPERANDS:
-            years |= set(range(first, last + 1))
-    years |= {int(match["year"]) for match in _ONE_YEAR.finditer(text)}
-    return tuple(sorted(years))
-
-
-def _full_years(text: str) -> str:
-    return _SHORT_FY.sub(r"FY20\1", text)
-
-
-def _places(question: str) -> int | None:
-    found = _PLACES.search(question)
-    return (_PLACE_WORDS.get(found[1].lower()) or int(found[1])) if found else None
-
-
-def _first_sentence(question: str) -> str:
-    """Up to the first question mark or full stop: what follows tells how to write the answer."""
-    text = " ".join(_full_years(question).split())
-    return re.split(r"\?|(?<=\w\w)[.:;](?=\s|$)", text, maxsplit=1)[0]
-
-
-def _without_years(sentence: str) -> str:
-    """The sentence without its years, the prepositions before them, and how to round."""
-    sentence = _WORDS_OF_YEARS.sub(" ", _PLACES.sub(" ", sentence))
-    kept: list[str] = []
-    at = 0
-    for match in _ANY_YEARS.finditer(sentence):
-        kept.append(_TAIL_OF_YEARS.sub("", sentence[at : match.start()]))
-        at = match.end()
-    return " ".join(" ".join([*kept, sentence[at:]]).split())
-
-
-def _measure(text: str) -> str:
-    """A measure's words without the question around them."""
-    text = _AVERAGE.sub(" ", _LEAD.sub("", text.strip()))
-    return _TRAILING.sub("", _DETERMINER.sub("", " ".join(text.split()))).strip("'\"")
-
-
-def _is_measure(text: str) -> bool:
-    words = text.split()
-    known = any(len(re.findall(r"[A-Za-z]", word)) >= 2 for word in words)
-    return known and len(words) <= MAX_MEASURE_WORDS and not _NOT_A_MEASURE.search(text)
-
-
-def _rule(pattern: str, form: Form, combine: str = "{0} / {1}", *, swap: bool = False) -> _Rule:
+def _rule(pattern: str, form: Form, combine: str = "{0} / {1}") -> _Rule:
     """A rule for a sentence that names two measures of one year."""
     compiled = re.compile(pattern, re.IGNORECASE)
 
@@ -236,8 +137,8 @@ def _rule(pattern: str, form: Form, combine: str = "{0} / {1}", *, swap: bool = 
         found = compiled.search(sentence)
         if found is None:
             return None
-        one, other = _measure(found["a"]), _measure(found["b"])
-        return _Shape(measures=(other, one) if swap else (one, other), combine=combine, form=form)
+        measures = (measure_in(found["a"]), measure_in(found["b"]))
+        return _Shape(measures=measures, combine=combine, form=form)
 
     return matched
 
@@ -258,7 +159,7 @@ def _growth(sentence: str, years: tuple[int, ...]) -> _Shape | None:
 
 def _plain_change(sentence: str, years: tuple[int, ...]) -> _Shape | None:
     found = _CHANGE.search(sentence)
-    if found is None or len(years) != 2:
+    if found is None or not _two_ends(sentence, years):
         return None
     combine = "{0} - {1}" if _FALL.search(sentence) else "{1} - {0}"
     return _change(found["a"], combine, Form.AMOUNT)
@@ -270,7 +171,7 @@ def _relative(measure: str, sentence: str) -> _Shape:
 
 
 def _change(measure: str, combine: str, form: Form) -> _Shape:
-    return _Shape(measures=(_measure(measure),), combine=combine, form=form, across_years=True)
+    return _Shape(measures=(measure_in(measure),), combine=combine, form=form, across_years=True)
 
 
 def _two_ends(sentence: str, years: tuple[int, ...]) -> bool:
@@ -279,10 +180,9 @@ def _two_ends(sentence: str, years: tuple[int, ...]) -> bool:
 
 
 def _mean_of_one(sentence: str, years: tuple[int, ...]) -> _Shape | None:
-    found = _AVERAGE.search(sentence)
-    if found is None or len(years) < 2:
+    if not is_average(sentence) or len(years) < 2:
         return None
-    measure = _measure(sentence[found.end() :])
+    measure = measure_in(after_average(sentence))
     return _Shape(measures=(measure,), combine="{0}", form=Form.AMOUNT)
 
 
@@ -325,7 +225,7 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def _over_years(
-    shape: _Shape, years: tuple[int, ...], is_average: bool, places: int | None
+    shape: _Shape, years: tuple[int, ...], averaged: bool, places: int | None
 ) -> Computation | None:
     """The shape with its years put in; None when years and shape don't fit together."""
     if shape.across_years:
@@ -333,7 +233,7 @@ def _over_years(
         operands = _operands(shape.measures * 2, ends)
         formula = shape.combine.format(*(operand.name for operand in operands))
         return Computation(formula=formula, operands=operands, form=shape.form, places=places)
-    if not years or (len(years) > 1 and not is_average):
+    if not years or (len(years) > 1 and not averaged):
         return None
     if len(years) * len(shape.measures) > MAX_OPERANDS:
         return None

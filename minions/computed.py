@@ -86,7 +86,9 @@ def _jobs(operand: Operand, pool: WorkerPool, chunks: Mapping[str, Chunk]) -> li
 
 
 def _values(operands: Sequence[Operand], findings: Mapping[str, Evidence]) -> dict[str, NamedValue]:
-    found = (value_for(o.name, findings[o.name], magnitude=o.is_outflow) for o in operands)
+    found = (
+        value_for(o.name, findings[o.name], year=o.year, magnitude=o.is_outflow) for o in operands
+    )
     return {value.name: value for value in found if value is not None}
 
 

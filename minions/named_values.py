@@ -56,17 +56,36 @@ class Worked:
     """Common scale word of the numbers, `million`; empty where they have none."""
 
 
-def value_for(name: str, evidence: Evidence, *, magnitude: bool = False) -> NamedValue | None:
+def value_for(
+    name: str, evidence: Evidence, *, year: int | None = None, magnitude: bool = False
+) -> NamedValue | None:
     """The number that the best verified answer gives; None when there is no such answer, or it
     gives several numbers or one that its quote does not hold.
 
-    `magnitude` takes a number in brackets without its sign: cash flow statements print what was
-    spent so, and a question about spending means how much."""
-    cited = next((group for group in evidence.groups if group.citations), None)
-    if cited is None:
-        return None
-    found = (_named(name, claim, magnitude) for claim in cited.claims)
-    return next((value for value in found if value is not None), None)
+    With `year`, answers whose quote names other years only are passed over. `magnitude` takes a
+    number in brackets without its sign: cash flow statements print what was spent so, and a
+    question about spending means how much."""
+    for group in evidence.groups:
+        claims = [claim for claim in group.claims if _may_be_of(year, claim)]
+        if claims:
+            found = (_named(name, claim, magnitude) for claim in claims)
+            return next((value for value in found if value is not None), None)
+    return None
+
+
+def _may_be_of(year: int | None, claim: Claim) -> bool:
+    """Whether the claim has a quote, and that quote does not speak of other years alone. A table's
+    row names no year: its heading does."""
+    if claim.citation is None:
+        return False
+    named = _years_of(claim.citation.quote)
+    return year is None or not named or year in named
+
+
+def _years_of(text: str) -> frozenset[int]:
+    values = values_of(text)
+    years = {int(q.value) for q in values.quantities if q.looks_like_year}
+    return frozenset(years | {date.year for date in values.dates})
 
 
 def _named(name: str, claim: Claim, magnitude: bool) -> NamedValue | None:

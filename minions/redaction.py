@@ -11,6 +11,7 @@ The numbers are judged by libraries that know the rules: `phonenumbers` (Google'
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import json
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import phonenumbers
-from stdnum import iban, luhn
+from stdnum import iban, luhn, numdb
 from stdnum.us import itin, ssn
 
 from minions.cloud.model import CloudRequest
@@ -41,7 +42,6 @@ _DOMAIN = re.compile(r"(?:[\w-]{1,63}\.)+[\w-]{1,62}\w")
 _MAX_LOCAL_CHARS = 64
 _IBAN_HEAD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?=[\s-]?[A-Za-z0-9])")
 _IBAN_REST = re.compile(r"(?:[\s-]?[A-Za-z0-9]){11,30}")
-_SHORTEST_IBAN = 15
 _CARD = re.compile(
     r"(?<!\d)(?=[3-6]|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)"  # what issuers begin with
     r"(?:\d{13,19}"
@@ -210,16 +210,25 @@ def _emails(text: str) -> Places:
 
 
 def _ibans(text: str) -> Places:
+    """The words that follow may look like more of it: the registry tells where it ends."""
     for head in _IBAN_HEAD.finditer(text):
+        n_chars = _iban_length(head[0][:2].upper())
         rest = _IBAN_REST.match(text, head.end())
-        if rest is None:
+        if rest is None or n_chars is None:
             continue
-        spots = [i for i in range(head.start(), rest.end()) if text[i].isalnum()]
-        # The words that follow may look like more of it: the registry knows each country's length.
-        for n_chars in range(_SHORTEST_IBAN, len(spots) + 1):
-            if iban.is_valid("".join(text[i] for i in spots[:n_chars])):
-                yield head.start(), spots[n_chars - 1] + 1
-                break
+        spots = [i for i in range(head.start(), rest.end()) if text[i].isalnum()][:n_chars]
+        if iban.is_valid("".join(text[i] for i in spots)):
+            yield head.start(), spots[-1] + 1
+
+
+@functools.cache
+def _iban_length(country: str) -> int | None:
+    """Characters of that country's IBANs, from the registry's structure such as `8!n10!n`; None
+    where there are none."""
+    structure = numdb.get("iban").info(country)[0][1].get("bban")
+    if structure is None:
+        return None
+    return len(country) + 2 + sum(int(n) for n in re.findall(r"(\d+)!", structure))
 
 
 def _cards(text: str) -> Places:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from router.chat_signs import WorkOut, draft_signs, question_signs
+from router.chat_signs import Signs, WorkOut, draft_signs, question_signs
 
 TERMS_VERSION = 1
 """Changes with what `count_terms` or the signs count: an older profile is refused then."""
@@ -30,8 +30,6 @@ MAX_CHARS = 20_000
 """Of a question; the rest is not looked at."""
 MAX_RUN_CHARS = 40
 """A longer run without white space (a URL, base64) is hashed by its first characters only."""
-N_SHARES = 101
-"""Points of `gain_at_share`: every percent from 0 to 100."""
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -55,6 +53,17 @@ class Forecast:
     def p_cloud(self) -> float:
         """Chance that the cloud's answer is right, 0..1."""
         return min(max(self.p_local + self.gain, 0.0), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CountedQuestion:
+    """A question as a QuestionModel sees it."""
+
+    ids: Ids
+    """Buckets, ascending; see `count_terms`."""
+    counts: Floats
+    """Of the same shape."""
+    signs: Signs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,14 +91,17 @@ class QuestionModel:
     signs: Floats
     """Shape (2, len(QUESTION_SIGNS)), in the same order."""
     intercepts: tuple[float, float]
-    gains: Floats
-    """Shape (N_SHARES,), falling: gains above which 0%, 1%, ... of unseen questions lie."""
 
     def forecast(self, question: str) -> Forecast:
-        ids, counts = count_terms(question)
-        values = unit_length(counts * self.rarity[ids] * self.rarity_scale)
-        scores = [weights.dot(ids, values) for weights in self.terms]
-        return _forecast(np.array(scores) + self.signs @ question_signs(question), self.intercepts)
+        """Before anyone has answered."""
+        return self.forecast_counted(count_question(question))
+
+    def forecast_counted(self, question: CountedQuestion) -> Forecast:
+        """The same for a question that was counted before."""
+        ids = question.ids
+        values = unit_length(question.counts * self.rarity[ids] * self.rarity_scale)
+        scores = np.array([weights.dot(ids, values) for weights in self.terms])
+        return _forecast(scores + self.signs @ question.signs, self.intercepts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,19 +111,20 @@ class DraftModel:
     signs: Floats
     """Shape (2, len(DRAFT_SIGNS)): for the gain and for P(local is right)."""
     intercepts: tuple[float, float]
-    gains: Floats
-    """As in QuestionModel."""
 
     def forecast(self, question: str, draft: str, work_out: WorkOut) -> Forecast:
-        return _forecast(self.signs @ draft_signs(question, draft, work_out), self.intercepts)
+        """Once the local model has answered."""
+        return self.forecast_counted(draft_signs(question, draft, work_out))
+
+    def forecast_counted(self, signs: Signs) -> Forecast:
+        """The same for signs that were counted before."""
+        return _forecast(self.signs @ signs, self.intercepts)
 
 
-def gain_at_share(model: QuestionModel | DraftModel, share: float) -> float:
-    """The gain above which `share` (0..1) of questions like the fitted ones lie. Raises ValueError
-    for a share outside 0..1."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"A share of questions lies in 0..1, not {share}.")
-    return float(np.interp(share, np.linspace(0, 1, N_SHARES), model.gains))
+def count_question(question: str) -> CountedQuestion:
+    """All that a QuestionModel looks at."""
+    ids, counts = count_terms(question)
+    return CountedQuestion(ids=ids, counts=counts, signs=question_signs(question))
 
 
 def count_terms(question: str) -> tuple[Ids, Floats]:

@@ -20,7 +20,6 @@ import numpy as np
 
 from router.chat import (
     N_BUCKETS,
-    N_SHARES,
     TERMS_VERSION,
     Bytes,
     DraftModel,
@@ -32,10 +31,12 @@ from router.chat import (
 from router.chat_signs import DRAFT_SIGNS, QUESTION_SIGNS
 
 FORMAT = 1
+N_SHARES = 101
+"""Points of `gain_at_share`: every percent from 0 to 100."""
 
 
 class StaleChatProfile(ValueError):
-    """The profile was learned for other models or other terms; its probabilities must not be used."""
+    """The profile was learned for other models or other terms; it must not be used for these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +48,12 @@ class ChatProfile:
     n_rows: int
     """Questions that it was fitted on."""
     question: QuestionModel
+    question_gains: Floats
+    """Shape (N_SHARES,), falling: gains above which 0%, 1%, ... of unseen questions lay."""
     draft: DraftModel | None
-    """None when no recorded row had the weak model's answer."""
+    """None when too few recorded rows had the weak model's answer."""
+    draft_gains: Floats | None
+    """The same for `draft`; None with it."""
 
     def check(self, weak_model: str, strong_model: str) -> None:
         """Raises StaleChatProfile when the probabilities are asked for another pair of models."""
@@ -58,6 +63,17 @@ class ChatProfile:
                 f"{weak_model} and {strong_model} run. Fit one on recorded answers of these with "
                 "`minions eval routing --fit DIR --save FILE`, or route a fixed share of questions."
             )
+
+    def gain_at_share(self, share: float, *, with_draft: bool = False) -> float:
+        """The gain above which `share` (0..1) of questions like the fitted ones lie, by the model
+        of the question or of the draft. Raises ValueError for a share outside 0..1, or without a
+        model of drafts."""
+        if not 0 <= share <= 1:
+            raise ValueError(f"A share of questions lies in 0..1, not {share}.")
+        gains = self.draft_gains if with_draft else self.question_gains
+        if gains is None:
+            raise ValueError(f"The chat profile of {self.weak_model} knows no drafts.")
+        return float(np.interp(share, np.linspace(0, 1, N_SHARES), gains))
 
     @property
     def fingerprint(self) -> str:
@@ -77,7 +93,9 @@ class ChatProfile:
             "strong_model": self.strong_model,
             "n_rows": self.n_rows,
             "question": _question_to_json(self.question),
-            "draft": None if self.draft is None else _draft_to_json(self.draft),
+            "question_gains": self.question_gains.tolist(),
+            "draft": None if self.draft is None else _linear_to_json(self.draft),
+            "draft_gains": None if self.draft_gains is None else self.draft_gains.tolist(),
         }
 
     @staticmethod
@@ -109,15 +127,10 @@ def _question_to_json(model: QuestionModel) -> dict[str, Any]:
     }
 
 
-def _draft_to_json(model: DraftModel) -> dict[str, Any]:
-    return _linear_to_json(model)
-
-
 def _linear_to_json(model: QuestionModel | DraftModel) -> dict[str, Any]:
     return {
         "signs": model.signs.tolist(),
         "intercepts": list(model.intercepts),
-        "gains": model.gains.tolist(),
     }
 
 
@@ -126,13 +139,15 @@ def _packed(array: Bytes | SignedBytes) -> str:
 
 
 def _profile(data: Mapping[str, Any]) -> ChatProfile:
-    draft = data["draft"]
+    draft, draft_gains = data["draft"], data["draft_gains"]
     return ChatProfile(
         weak_model=data["weak_model"],
         strong_model=data["strong_model"],
         n_rows=data["n_rows"],
         question=_question(data["question"]),
+        question_gains=_floats(data["question_gains"], (N_SHARES,)),
         draft=None if draft is None else _draft(draft),
+        draft_gains=None if draft_gains is None else _floats(draft_gains, (N_SHARES,)),
     )
 
 
@@ -144,7 +159,6 @@ def _question(data: Mapping[str, Any]) -> QuestionModel:
         terms=(gain, local),
         signs=_floats(data["signs"], (2, len(QUESTION_SIGNS))),
         intercepts=_pair(data["intercepts"]),
-        gains=_floats(data["gains"], (N_SHARES,)),
     )
 
 
@@ -152,7 +166,6 @@ def _draft(data: Mapping[str, Any]) -> DraftModel:
     return DraftModel(
         signs=_floats(data["signs"], (2, len(DRAFT_SIGNS))),
         intercepts=_pair(data["intercepts"]),
-        gains=_floats(data["gains"], (N_SHARES,)),
     )
 
 

@@ -9,8 +9,8 @@ Licence: CC BY 4.0, The Atticus Project (arXiv 2103.06268). Read from a folder t
                 "answerable": true, "answer": "SERVICES AND HOSTING AGREEMENT",
                 "evidence": [{"text": "SERVICES AND HOSTING AGREEMENT", "start": 17, "end": 47}]}
 
-The gold answers are the marked spans: the `answer` column normalises some of them ("1/1/13") or
-says only "Yes", which no extractive reader can give.
+The gold answers are the `answer` column, unless it says only "Yes" or "No" (which no extractive
+reader can give), each marked span, and all spans together.
 """
 
 from __future__ import annotations
@@ -58,6 +58,12 @@ def _item(row: dict[str, Any], text: str) -> Item:
         document_name=f"{row['doc_id']}.txt",
         document_text=text,
         question=row["question"],
-        gold_answers=tuple(span["text"] for span in row["evidence"]) if row["answerable"] else (),
+        gold_answers=_gold_answers(row) if row["answerable"] else (),
         kind=row["category"],
     )
+
+
+def _gold_answers(row: dict[str, Any]) -> tuple[str, ...]:
+    spans = [span["text"] for span in row["evidence"]]
+    short = [] if row["answer"] in ("Yes", "No", "") else [row["answer"]]
+    return tuple(dict.fromkeys([*short, *spans, " ".join(spans)]))

@@ -23,6 +23,7 @@ The MMLU subject stands in the rows but is not known when a question is asked: i
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import re
@@ -32,7 +33,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from minions.cloud.model import CloudUsage, PriceBook
+from minions.cloud.model import CloudUsage
 from minions.cloud.prices import GenaiPrices
 from minions.cloud.tokens import count_tokens
 from minions.errors import BadRequest, NotFound
@@ -88,16 +89,15 @@ def load_duels(folder: Path) -> list[Duel]:
     present = [name for name in _FILES if (folder / name).is_file()]
     if not present:
         raise NotFound(f"There is none of {', '.join(_FILES)} in {folder}. Give their folder.")
-    prices = GenaiPrices()
-    return [duel for name in present for duel in _read(folder / name, _FILES[name], prices)]
+    return [duel for name in present for duel in _read(folder / name, _FILES[name])]
 
 
-def _read(path: Path, make: _Make, prices: PriceBook) -> Iterator[Duel]:
+def _read(path: Path, make: Callable[[dict[str, Any]], Duel]) -> Iterator[Duel]:
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                yield make(json.loads(line), prices)
+                yield make(json.loads(line))
             except (KeyError, TypeError, ValueError) as error:
                 raise BadRequest(
                     f"Line {number} of {path} is no row of this set "
@@ -105,26 +105,25 @@ def _read(path: Path, make: _Make, prices: PriceBook) -> Iterator[Duel]:
                 ) from None
 
 
-def _mmlu(row: dict[str, Any], prices: PriceBook) -> Duel:
-    return _routellm("mmlu", row, prices, None, (LETTER_TOKENS, LETTER_TOKENS))
+def _mmlu(row: dict[str, Any]) -> Duel:
+    return _routellm("mmlu", row, None, (LETTER_TOKENS, LETTER_TOKENS))
 
 
-def _gsm8k(row: dict[str, Any], prices: PriceBook) -> Duel:
+def _gsm8k(row: dict[str, Any]) -> Duel:
     answers = row["weak_response"], row["strong_response"]
     weak_tokens, strong_tokens = map(count_tokens, answers)
-    return _routellm("gsm8k", row, prices, answers[0], (weak_tokens, strong_tokens))
+    return _routellm("gsm8k", row, answers[0], (weak_tokens, strong_tokens))
 
 
 def _routellm(
     set_name: str,
     row: dict[str, Any],
-    prices: PriceBook,
     draft: str | None,
     output_tokens: tuple[int, int],
 ) -> Duel:
     prompt_tokens = count_tokens(row["prompt"])
     weak_usd, strong_usd = (
-        _usd(prices, row[side], prompt_tokens, n)
+        _usd(row[side], prompt_tokens, n)
         for side, n in zip(("weak_model", "strong_model"), output_tokens, strict=True)
     )
     return Duel(
@@ -142,13 +141,18 @@ def _routellm(
     )
 
 
-def _usd(prices: PriceBook, model: str, prompt_tokens: int, output_tokens: int) -> Decimal | None:
+def _usd(model: str, prompt_tokens: int, output_tokens: int) -> Decimal | None:
     usage = CloudUsage(prompt_tokens=prompt_tokens, completion_tokens=output_tokens)
-    return prices.cost_usd(LISTED_AS.get(model, model), usage)
+    return _prices().cost_usd(LISTED_AS.get(model, model), usage)
 
 
-def _mtbench(row: dict[str, Any], prices: PriceBook) -> Duel:
-    """Two turns as one question; both turns' marks averaged. No answer is on record, so no price."""
+@functools.cache
+def _prices() -> GenaiPrices:
+    return GenaiPrices()
+
+
+def _mtbench(row: dict[str, Any]) -> Duel:
+    """Two turns as one question, their marks averaged. No answer is on record: prices unknown."""
     weak, strong = (row["scores"][model] for model in MTBENCH_MODELS)
     return Duel(
         item_id=row["item_id"],
@@ -165,7 +169,7 @@ def _mtbench(row: dict[str, Any], prices: PriceBook) -> Duel:
     )
 
 
-def _routerarena(row: dict[str, Any], prices: PriceBook) -> Duel:
+def _routerarena(row: dict[str, Any]) -> Duel:
     weak, strong = (row["models"][model] for model in ROUTERARENA_MODELS)
     return Duel(
         item_id=row["item_id"],
@@ -182,8 +186,7 @@ def _routerarena(row: dict[str, Any], prices: PriceBook) -> Duel:
     )
 
 
-_Make = Callable[[dict[str, Any], PriceBook], Duel]
-_FILES: dict[str, _Make] = {
+_FILES: dict[str, Callable[[dict[str, Any]], Duel]] = {
     "routellm_mmlu.jsonl.gz": _mmlu,
     "routellm_gsm8k.jsonl.gz": _gsm8k,
     "routellm_mtbench.jsonl": _mtbench,

@@ -26,6 +26,7 @@ from minions.cli.common import (
     run_resumable,
 )
 from minions.cli.eval_evidence import evidence
+from minions.cli.eval_nano import nano
 from minions.cli.eval_retrieval import retrieval
 from minions.question import Options, StrategyName
 from minions.settings import Settings, load_settings
@@ -34,6 +35,7 @@ evaluation = typer.Typer(no_args_is_help=True, help="Measure accuracy and dollar
 
 
 evaluation.command("evidence")(evidence)
+evaluation.command("nano")(nano)
 evaluation.command("retrieval")(retrieval)
 
 

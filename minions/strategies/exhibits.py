@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from minions.cloud.tokens import count_tokens
 from minions.cloud_prompt import SourceSpan
 from minions.documents.model import Document
-from minions.evidence import pack_quotes
 from minions.evidence.model import Citation, Evidence
+from minions.evidence.relevance import rank_claims
+from minions.evidence.selection import select_quotes
+from minions.reading import Reading
+from minions.strategies.session import Session
 from minions.strategies.supervisor import SupervisorPrompt, attribute, guard
 
 MAX_ANSWERS = 5
@@ -31,28 +34,40 @@ class Exhibit:
 
 def exhibit(
     prompt: SupervisorPrompt,
+    task: str,
     evidence: Evidence,
-    documents: Mapping[str, Document],
+    session: Session,
+    reading: Reading,
+    *,
     budget_tokens: int,
-    first_id: int = 1,
+    shown: Sequence[SourceSpan] = (),
 ) -> Exhibit:
-    """The best of `evidence` within the budget, sources numbered from `first_id`.
+    """The likeliest of `evidence` for `task` within the budget, without what was `shown` before.
 
     Only what was verified is shown: an answer without a quote that stands in its chunk is noise
     more often than not, and so is left out."""
     answers = _answers(prompt, evidence)
     left = max(0, budget_tokens - count_tokens(answers))
-    quotes = pack_quotes(evidence, left, count_tokens, documents)
+    claims = [claim for group in evidence.groups for claim in group.claims if claim.citation]
+    ranked = rank_claims(claims, reading.chunks, task, session.relevance) if claims else []
+    quotes = [q.citation for q in select_quotes(ranked, session.documents, left, count_tokens)]
+    fresh = [quote for quote in quotes if not _stands_in(quote, shown)]
     sources = "\n".join(
-        _source(prompt, number, quote, documents) for number, quote in enumerate(quotes, first_id)
+        _source(prompt, number, quote, session.documents)
+        for number, quote in enumerate(fresh, len(shown) + 1)
     )
     return Exhibit(
         answers=answers if quotes else prompt.fill("nothing"),
         sources=sources,
-        spans=tuple(
-            SourceSpan(document_id=q.document_id, start=q.start, end=q.end) for q in quotes
-        ),
+        spans=tuple(SourceSpan(document_id=q.document_id, start=q.start, end=q.end) for q in fresh),
         n_tokens=count_tokens(answers) + count_tokens(sources),
+    )
+
+
+def _stands_in(quote: Citation, spans: Sequence[SourceSpan]) -> bool:
+    return any(
+        span.document_id == quote.document_id and span.start <= quote.start < quote.end <= span.end
+        for span in spans
     )
 
 

@@ -6,6 +6,7 @@ every chunk, with verified quotes; after at most so many messages it must answer
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -177,12 +178,15 @@ class _Chat:
         self.logbook.add(findings.reading)
         if " ".join(message.split()) == " ".join(self.session.question.text.split()):
             self.local = local_standing(evidence, signals_of(evidence, findings.reading))
-        shown = exhibit(
+        shown = await asyncio.to_thread(
+            exhibit,
             prompt,
+            message,
             evidence,
-            self.session.documents,
-            EVIDENCE_TOKENS // self.rounds,
-            first_id=len(self.spans) + 1,
+            self.session,
+            findings.reading,
+            budget_tokens=EVIDENCE_TOKENS // self.rounds,
+            shown=self.spans,
         )
         self.spans += shown.spans
         self.turns.append(

@@ -6,13 +6,14 @@ its tasks; it answers, or plans another round. What it must remember it writes o
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from minions.arithmetic import ArithmeticRefused, round_half_up
 from minions.cloud_prompt import SourceSpan
 from minions.errors import BudgetExceeded, CloudError, CloudProtocolError, MinionsError
 from minions.events import RungChosen
-from minions.named_values import NamedValue, Worked, plain, value_for, work_out
+from minions.named_values import NamedValue, plain, value_for, work_out
 from minions.planning import (
     Plan,
     TaskSpec,
@@ -148,7 +149,8 @@ class _Project:
 
     async def _aggregate(self, findings: Findings, number: int) -> Verdict:
         """The supervisor's verdict. Raises the CloudError branch when there is none to be had."""
-        call = self._aggregate_call(findings, number)
+        # Ranking what many chunks said takes a while: not on the event loop.
+        call = await asyncio.to_thread(self._aggregate_call, findings, number)
         self.spans += call.spans
         verdict = await consult(
             self.session,
@@ -194,10 +196,12 @@ class _Project:
         for n_before, task in enumerate(tasks):
             shown = exhibit(
                 prompt,
+                task.instruction,
                 findings.by_task[task.name],
-                self.session.documents,
-                left // (len(tasks) - n_before),
-                first_id=len(spans) + 1,
+                self.session,
+                findings.reading,
+                budget_tokens=left // (len(tasks) - n_before),
+                shown=spans,
             )
             left = max(0, left - shown.n_tokens)
             spans += shown.spans
@@ -215,7 +219,12 @@ class _Project:
                 facts["refused"] = worked.reason
                 return prompt.fill("not_computed", formula=plan.formula, reason=worked.reason)
             facts["result"] = str(worked.result)
-        return prompt.fill("computed", result=_result(worked), shown=worked.shown)
+        return prompt.fill(
+            "computed",
+            result=plain(round_half_up(worked.result, PLACES)),
+            shown=worked.shown,
+            unit=" ".join(filter(None, (worked.unit, worked.scale_name))) or "as they stand",
+        )
 
     def _without_supervisor(self, error: MinionsError) -> Standing:
         """The workers' own answer to the question, if they were asked it; else the error."""
@@ -233,9 +242,3 @@ def _task_block(task: TaskSpec, shown: Exhibit) -> str:
         answers=shown.answers,
         sources=shown.sources,
     )
-
-
-def _result(worked: Worked) -> str:
-    """The result, rounded to what anybody needs."""
-    number = plain(round_half_up(worked.result, PLACES))
-    return " ".join(filter(None, (worked.unit, number, worked.scale_name)))

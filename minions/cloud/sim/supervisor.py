@@ -16,7 +16,7 @@ from minions.computation import computation_of
 
 _SOURCE = re.compile(r"<source\b[^>]*>(.*?)</source>", re.DOTALL)
 _QUESTION = re.compile(r"<question>(.*?)</question>", re.DOTALL)
-_COMPUTED = re.compile(r"<computed>(.*?)</computed>", re.DOTALL)
+_COMPUTED = re.compile(r"<computed\b[^<>]*>(.*?)</computed>", re.DOTALL)
 _LAST = re.compile(r'<(?:aggregate|chat)-request [^<>]*\blast="yes">')
 _AND = re.compile(
     r"^(?P<first>.{8,}?)[,;]?\s+and\s+(?P<second>(?:what|which|who|when|how)\b.+)$", re.IGNORECASE
