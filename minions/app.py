@@ -16,6 +16,7 @@ from minions.documents import Document, ReadLimits, read_document
 from minions.errors import DocumentTooLarge, NotFound
 from minions.evidence.relevance import DEFAULT_PROFILE, Profile, load_profile
 from minions.offers import CloudTerms
+from minions.profiles import read_calibration
 from minions.redaction import PatternRedactor
 from minions.settings import Settings
 from minions.store import open_store
@@ -150,6 +151,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         client=client,
         chunk_tokens=chunk_tokens(settings),
         relevance=relevance_profile(settings),
+        calibration=read_calibration(settings.calibration) if settings.calibration else None,
         locks=settings.state_dir / "locks",
         day=DayBudget(
             cap_usd=settings.max_usd_per_day, spent_since=SpentSince(store=store, terms=terms)

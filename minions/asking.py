@@ -29,6 +29,7 @@ from minions.strategies.minions import ask_minions
 from minions.strategies.session import Session
 from minions.strategies.supervisor import supervisor_version
 from minions.trace import Trace
+from router import Calibration
 from workers import WorkerError, WorkerPool, worker_prompt
 
 STRATEGIES: Mapping[StrategyName, Callable[[Session, WorkerPool], Awaitable[Reply]]] = {
@@ -54,6 +55,8 @@ class Desk:
     chunk_tokens: int
     relevance: Profile
     """See `Session.relevance`."""
+    calibration: Calibration | None = None
+    """See `Session.calibration`."""
     locks: Path
     """Folder of the lock files."""
     day: DayBudget = field(default_factory=DayBudget)
@@ -155,6 +158,7 @@ class Desk:
             trace=trace,
             chunk_tokens=self.chunk_tokens,
             relevance=self.relevance,
+            calibration=self.calibration,
             day=self.day,
             redactor=self.redactor if question.options.redact else None,
         )

@@ -52,7 +52,7 @@ async def computed_draft(session: Session, pool: WorkerPool, reading: Reading) -
         answer=answer,
         citations=tuple(dict.fromkeys(value.citation for value in values.values())),
         rung=Rung.LOCAL,
-        p_correct=_chance(findings, reading),
+        p_correct=_chance(session.question.text, findings, reading),
     )
 
 
@@ -118,10 +118,12 @@ def _one_place_for_two(operands: Sequence[Operand], values: Mapping[str, NamedVa
     return None
 
 
-def _chance(findings: Mapping[str, Evidence], reading: Reading) -> float:
+def _chance(question: str, findings: Mapping[str, Evidence], reading: Reading) -> float:
     """All values must be right at once. Their errors are taken as independent, which is on the safe
     side: a reader that finds one column of a table tends to find its neighbours."""
-    return math.prod(p_local(signals_of(evidence, reading)) for evidence in findings.values())
+    return math.prod(
+        p_local(signals_of(question, evidence, reading)) for evidence in findings.values()
+    )
 
 
 def answer_text(computation: Computation, values: Mapping[str, NamedValue], worked: Worked) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from minions.cloud.model import CloudRequest, CloudUsage, PriceBook
@@ -17,11 +17,14 @@ from minions.evidence.model import Evidence
 from minions.evidence.relevance import Profile, rank_claims
 from minions.evidence.selection import select_quotes
 from minions.reading import Reading
-from router import Offer, Rung, Signals, p_cloud
+from router import CloudChance, Offer, Rung, Signals, p_cloud
 
 NO_CLOUD = "no cloud is set up"
 EVIDENCE_TOKENS = 2000
 PASSAGES_TOKENS = 8000
+CLOUD_START_S = 1.0
+CLOUD_PREFILL_TOKENS_PER_S = 5000
+CLOUD_DECODE_TOKENS_PER_S = 50
 EXPECTED_OUTPUT_TOKENS = 150
 """A short answer with two or three quotes; the receipt's counterfactual uses it as well."""
 
@@ -113,9 +116,9 @@ def prepare(
     documents: Mapping[str, Document],
     terms: CloudTerms,
     run_id: str,
-    signals: Signals | None,
+    chance: CloudChance | None,
 ) -> PreparedRung:
-    """Build the request of a rung and quote it. `signals` None means: nothing was read locally."""
+    """Build the request of a rung and quote it. `chance` None means: nothing was read locally."""
     if not spans:
         return PreparedRung(offer=_nothing_to_send(rung), request=None, spans=())
     request = build_request(
@@ -126,8 +129,16 @@ def prepare(
         max_output_tokens=terms.max_output_tokens,
         run_id=run_id,
     )
-    p_correct = p_cloud(rung, signals) if signals else p_cloud(rung, _UNREAD)
-    return quote(rung, request, spans, terms, p_correct)
+    if chance is None:
+        return quote(rung, request, spans, terms, p_cloud(rung, _UNREAD))
+    prepared = quote(rung, request, spans, terms, chance.p_correct)
+    offer = replace(
+        prepared.offer,
+        p_fixes=chance.p_fixes,
+        p_keeps=chance.p_keeps,
+        p_noticed=chance.p_noticed,
+    )
+    return replace(prepared, offer=offer)
 
 
 def quote(
@@ -146,8 +157,15 @@ def quote(
         expected_usd=terms.price_usd(prompt_tokens, EXPECTED_OUTPUT_TOKENS),
         worst_usd=terms.price_usd(prompt_tokens, terms.max_output_tokens),
         impossible=_impossible(terms, prompt_tokens),
+        latency_s=expected_latency_s(prompt_tokens, EXPECTED_OUTPUT_TOKENS),
     )
     return PreparedRung(offer=offer, request=request, spans=spans)
+
+
+def expected_latency_s(prompt_tokens: int, output_tokens: int) -> float:
+    """Seconds until a cloud has answered: a prior from round numbers, not a measurement."""
+    prefill_s = prompt_tokens / CLOUD_PREFILL_TOKENS_PER_S
+    return CLOUD_START_S + prefill_s + output_tokens / CLOUD_DECODE_TOKENS_PER_S
 
 
 def cloud_only_price(terms: CloudTerms, document_rung: PreparedRung) -> tuple[Decimal | None, str]:

@@ -40,6 +40,14 @@ class Options:
     """Hard cap on the cloud's price for this question."""
     target: float = 0.75
     """Chance of being right that is good enough, 0..1."""
+    value_usd: Decimal | None = None
+    """What a right answer is worth to the user; the plan with the best value less price is taken.
+    None: reach the target, as cheaply as can be expected."""
+    alpha: float | None = None
+    """Accept local answers only at a threshold that keeps the expected loss against the cloud alone
+    under this, by the user's own labels. None: the target decides."""
+    max_latency_s: float | None = None
+    """No rung is bought that would not answer within so many seconds of the question."""
     redact: bool = False
     """Hide personal data from the cloud (see `minions.redaction`)."""
 
@@ -59,7 +67,7 @@ class Question:
 
     def to_json(self) -> dict[str, Any]:
         """As kept in the store and shown by the faces."""
-        cap = self.options.max_cost_usd
+        cap, value = self.options.max_cost_usd, self.options.value_usd
         return {
             "question": self.text,
             "documents": list(self.document_ids),
@@ -67,18 +75,24 @@ class Question:
             "privacy": self.options.privacy.value,
             "max_cost_usd": None if cap is None else str(cap),
             "target": self.options.target,
+            "value_usd": None if value is None else str(value),
+            "alpha": self.options.alpha,
+            "max_latency_s": self.options.max_latency_s,
             "redact": self.options.redact,
         }
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Question:
         """The reverse of `to_json`."""
-        cap = data["max_cost_usd"]
+        cap, value = data["max_cost_usd"], data.get("value_usd")
         options = Options(
             strategy=StrategyName(data["strategy"]),
             privacy=Rung(data["privacy"]),
             max_cost_usd=None if cap is None else Decimal(cap),
             target=data["target"],
+            value_usd=None if value is None else Decimal(value),
+            alpha=data.get("alpha"),
+            max_latency_s=data.get("max_latency_s"),
             redact=data.get("redact", False),
         )
         return Question(

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     relevance_profile: Path | None = Field(
         default=None, description="Fitted ranking of evidence (minions eval evidence --save)."
     )
+    calibration: Path | None = Field(
+        default=None, description="Fitted chances (minions eval calibrate RUN --out FILE)."
+    )
     target: float = Field(default=0.75, ge=0, le=1, description="P(correct) that is good enough.")
     max_usd_per_day: Decimal | None = Field(
         default=None, ge=0, description="Hard cap on what all questions of a UTC day may cost."

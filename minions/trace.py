@@ -32,6 +32,11 @@ class Trace:
     steps: list[Step] = field(default_factory=list)
     _origin: float = field(default_factory=time.perf_counter)
 
+    @property
+    def elapsed_s(self) -> float:
+        """Since the trace began."""
+        return time.perf_counter() - self._origin
+
     @contextlib.contextmanager
     def step(self, name: str, /, **facts: Any) -> Iterator[dict[str, Any]]:
         """Time a hop; add facts to the dictionary it yields. An error is noted and passed on."""

@@ -1,6 +1,6 @@
 """Decisions: signals to probability to the cheapest rung that is good enough. Pure."""
 
-from router.chances import Chances, CloudChance, chances, p_answer
+from router.chances import CALIBRATED, PRIOR, Chances, CloudChance, chances, p_answer
 from router.decision import Decision, Offer, Wishes, choose, closed_because
 from router.plan import Plan, choose_by_value, plan_purchases
 from router.prior import p_cloud, p_cloud_answer, p_local
@@ -32,6 +32,8 @@ from router.signals import (
 )
 
 __all__ = [
+    "CALIBRATED",
+    "PRIOR",
     "Audit",
     "Calibration",
     "CalibrationKey",

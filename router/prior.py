@@ -25,9 +25,9 @@ LOCAL_CEILING = 0.90
 ABSTENTION_BASE = 0.35
 """Chance that "not in the document" is right when every worker that read it abstained."""
 CLOUD_PRIOR = {Rung.EVIDENCE: 0.75, Rung.PASSAGES: 0.78, Rung.DOCUMENT: 0.82}
-P_NOTICED = 0.5
+P_NOTICED = 0.7
 """Chance that a wrong cloud answer is seen to be doubtful (it abstains, or no quote of it stands in
-what it was sent). Low on purpose: then a cheap rung is not tried in the hope of noticing."""
+what it was sent): the supervisor is told to say when its sources do not suffice."""
 CLOUD_UNVERIFIED_FACTOR = 0.7
 """A cloud answer without a single verified citation is worth this much of its prior."""
 

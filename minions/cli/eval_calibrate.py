@@ -13,7 +13,8 @@ import typer
 from rich.table import Table
 
 from minions.cli.common import JsonOption, out
-from minions.errors import BadRequest, NotFound
+from minions.errors import BadRequest
+from minions.profiles import read_calibration
 from router import Calibration, Rung, StaleCalibration, Threshold, conformal_threshold
 from router.profile import FitQuality
 
@@ -93,7 +94,7 @@ def replay(
             thresholds=THRESHOLDS if thresholds is None else parse_thresholds(thresholds),
             prices=parse_prices(prices),
             rung=rung,
-            calibration=None if profile is None else read_profile(profile),
+            calibration=None if profile is None else read_calibration(profile),
         )
     except StaleCalibration as error:
         raise BadRequest(str(error)) from None
@@ -101,16 +102,6 @@ def replay(
         typer.echo(json.dumps(asdict(result), indent=2))
     else:
         _show_replay(result)
-
-
-def read_profile(path: Path) -> Calibration:
-    """A profile from disk. Raises NotFound, and BadRequest for a file that is none or is stale."""
-    if not path.is_file():
-        raise NotFound(f"There is no profile {path}. Make one with `minions eval calibrate`.")
-    try:
-        return Calibration.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise BadRequest(f"{path} can't be used as a profile: {error}") from None
 
 
 def parse_thresholds(text: str) -> tuple[float, ...]:

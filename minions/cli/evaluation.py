@@ -25,6 +25,7 @@ from minions.cli.common import (
     out,
     run_resumable,
 )
+from minions.cli.eval_calibrate import calibrate, replay
 from minions.cli.eval_evidence import evidence
 from minions.cli.eval_nano import nano
 from minions.cli.eval_retrieval import retrieval
@@ -34,8 +35,10 @@ from minions.settings import Settings, load_settings
 evaluation = typer.Typer(no_args_is_help=True, help="Measure accuracy and dollars.")
 
 
+evaluation.command("calibrate")(calibrate)
 evaluation.command("evidence")(evidence)
 evaluation.command("nano")(nano)
+evaluation.command("replay")(replay)
 evaluation.command("retrieval")(retrieval)
 
 

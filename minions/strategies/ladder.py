@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from minions.cloud.model import CloudResponse
 from minions.cloud_prompt import CloudReply, SourceSpan, cloud_prompt, parse_reply
@@ -20,15 +21,14 @@ from minions.evidence.verify import cite
 from minions.offers import PreparedRung, evidence_spans, passage_spans, prepare
 from minions.question import Reply
 from minions.reading import Reading
-from minions.signals import signals_of
+from minions.signals import calibration_key, signals_of
 from minions.strategies.session import Session, Standing
 from router import (
+    Chances,
     Decision,
     Rung,
-    Signals,
-    choose,
-    p_cloud_answer,
-    p_local,
+    choose_by_value,
+    p_answer,
 )
 from workers import WorkerPool
 
@@ -37,11 +37,11 @@ async def answer_locally(session: Session, pool: WorkerPool) -> Reply:
     """Strategy `local`: the draft of the workers, whatever its chances."""
     reading = await session.read(pool)
     evidence = weigh(session, reading)
-    signals = signals_of(evidence, reading)
-    rungs = await prepare_rungs(session, reading, evidence, signals)
+    chance = judge(session, evidence, reading)
+    rungs = await prepare_rungs(session, reading, evidence, chance)
     computed = await computed_draft(session, pool, reading)
     return await session.reply(
-        computed or local_standing(evidence, signals),
+        computed or local_standing(evidence, chance),
         reason="strategy `local` never asks the cloud",
         coverage=reading.coverage,
         jobs=reading.counts,
@@ -54,12 +54,13 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
     """Strategy `ladder`: read, decide, buy, check, and decide again until nothing is worth it."""
     reading = await session.read(pool)
     evidence = weigh(session, reading)
-    signals = signals_of(evidence, reading)
-    rungs = await prepare_rungs(session, reading, evidence, signals)
+    chance = judge(session, evidence, reading)
+    rungs = await prepare_rungs(session, reading, evidence, chance)
     computed = await computed_draft(session, pool, reading)
-    standing, tried = computed or local_standing(evidence, signals), Rung.LOCAL
+    standing, tried = computed or local_standing(evidence, chance), Rung.LOCAL
+    target = session.local_target()
     while True:
-        decision = decide(session, tried, standing, rungs)
+        decision = decide(session, tried, standing, rungs, target)
         if decision.rung is None:
             break
         tried = decision.rung
@@ -68,6 +69,7 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
         except (BudgetExceeded, CloudError) as error:
             session.warnings.append(f"The cloud could not help at `{tried}`: {error}")
             break
+        target = session.question.options.target
         if bought and (bought.p_correct >= standing.p_correct or standing.answer is None):
             standing = bought
     return await session.reply(
@@ -102,19 +104,33 @@ def weigh(session: Session, reading: Reading) -> Evidence:
     return evidence
 
 
-def local_standing(evidence: Evidence, signals: Signals) -> Standing:
+def judge(session: Session, evidence: Evidence, reading: Reading) -> Chances:
+    """Hop 7, first half: signals to chances. The signals stay in the trace: a calibration is fitted
+    on them."""
+    with session.trace.step("signals") as facts:
+        signals = signals_of(session.question.text, evidence, reading)
+        chance = session.chances_of(signals, reading.worker)
+        facts["signals"] = signals.to_json()
+        facts["worker"] = asdict(calibration_key(reading.worker))
+        facts["draft"] = evidence.draft.answer if evidence.draft else None
+        facts["p_local"], facts["source"] = chance.p_local, chance.source
+    return chance
+
+
+def local_standing(evidence: Evidence, chance: Chances) -> Standing:
     """The draft as an answer, or the local abstention."""
     draft = evidence.draft
     return Standing(
         answer=draft.answer if draft else None,
         citations=draft.citations if draft else (),
         rung=Rung.LOCAL,
-        p_correct=p_local(signals),
+        p_correct=chance.p_local,
+        p_source=chance.source,
     )
 
 
 async def prepare_rungs(
-    session: Session, reading: Reading, evidence: Evidence, signals: Signals
+    session: Session, reading: Reading, evidence: Evidence, chance: Chances
 ) -> tuple[PreparedRung, ...]:
     """The three cloud rungs, lowest first, each with its exact request and price."""
     text, documents = session.question.text, session.documents
@@ -126,25 +142,31 @@ async def prepare_rungs(
             Rung.PASSAGES: await asyncio.to_thread(passage_spans, text, reading, evidence),
         }
         lower = [
-            prepare(rung, text, pieces, documents, session.terms, session.run_id, signals)
+            prepare(
+                rung, text, pieces, documents, session.terms, session.run_id, chance.cloud[rung]
+            )
             for rung, pieces in spans.items()
         ]
-        rungs = (*lower, session.document_rung())
+        rungs = (*lower, session.document_rung(chance.cloud[Rung.DOCUMENT]))
         facts["prompt_tokens"] = {r.offer.rung.value: r.offer.prompt_tokens for r in rungs}
         facts["prompt_version"] = cloud_prompt().version
     return rungs
 
 
 def decide(
-    session: Session, tried: Rung, standing: Standing, rungs: tuple[PreparedRung, ...]
+    session: Session,
+    tried: Rung,
+    standing: Standing,
+    rungs: tuple[PreparedRung, ...],
+    target: float,
 ) -> Decision:
-    """Hop 7: the router's choice, told to trace and observer."""
+    """Hop 7, second half: the router's choice, told to trace and observer."""
     with session.trace.step("decide", in_hand=standing.rung.value, tried=tried.value) as facts:
-        decision = choose(
+        decision = choose_by_value(
             tried,
             standing.p_correct,
             [prepared.offer for prepared in rungs],
-            session.wishes,
+            replace(session.wishes, target=target),
             session.budget.spent_usd,
         )
         facts["rung"] = decision.rung.value if decision.rung else None
@@ -170,11 +192,19 @@ async def ask_cloud(session: Session, prepared: PreparedRung) -> Standing | None
         citations = verify_citations(reply.citations, prepared.spans, session.documents)
         facts["n_citations"] = {"claimed": len(reply.citations), "verified": len(citations)}
     missing = reply.answer is None
+    p_correct, source = p_answer(
+        rung,
+        session.calibration,
+        session.terms.model,
+        abstained=missing,
+        verified=bool(citations),
+    )
     return Standing(
         answer=reply.answer,
         citations=() if missing else citations,
         rung=rung,
-        p_correct=p_cloud_answer(rung, abstained=missing, verified=bool(citations)),
+        p_correct=p_correct,
+        p_source=source,
     )
 
 

@@ -22,10 +22,9 @@ from minions.planning import (
     wrong_fields,
 )
 from minions.question import Reply
-from minions.signals import signals_of
 from minions.strategies.errands import Logbook, run_plan
 from minions.strategies.exhibits import exhibit
-from minions.strategies.ladder import local_standing
+from minions.strategies.ladder import judge, local_standing
 from minions.strategies.session import Session, Standing
 from minions.strategies.supervisor import (
     EVIDENCE_TOKENS,
@@ -177,7 +176,7 @@ class _Chat:
         (evidence,) = findings.by_task.values()
         self.logbook.add(findings.reading)
         if " ".join(message.split()) == " ".join(self.session.question.text.split()):
-            self.local = local_standing(evidence, signals_of(evidence, findings.reading))
+            self.local = local_standing(evidence, judge(self.session, evidence, findings.reading))
         shown = await asyncio.to_thread(
             exhibit,
             prompt,

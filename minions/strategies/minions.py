@@ -24,10 +24,9 @@ from minions.planning import (
     parse_verdict,
 )
 from minions.question import Reply
-from minions.signals import signals_of
 from minions.strategies.errands import Findings, Logbook, run_plan
 from minions.strategies.exhibits import Exhibit, exhibit
-from minions.strategies.ladder import local_standing
+from minions.strategies.ladder import judge, local_standing
 from minions.strategies.session import Session, Standing
 from minions.strategies.supervisor import (
     EVIDENCE_TOKENS,
@@ -145,7 +144,9 @@ class _Project:
         for task in findings.plan.tasks:
             if " ".join(task.instruction.split()) == question:
                 evidence = findings.by_task[task.name]
-                self.local = local_standing(evidence, signals_of(evidence, findings.reading))
+                self.local = local_standing(
+                    evidence, judge(self.session, evidence, findings.reading)
+                )
 
     async def _aggregate(self, findings: Findings, number: int) -> Verdict:
         """The supervisor's verdict. Raises the CloudError branch when there is none to be had."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,10 +30,23 @@ from minions.reading import Reading, chunk_limit, chunks_of, plan_jobs, run_jobs
 from minions.receipt import make_receipt
 from minions.redaction import Redacted, Redactor, kind_of
 from minions.retrieval import DocumentIndex
+from minions.signals import calibration_key
 from minions.store.model import Store
 from minions.trace import Trace
-from router import Rung, Wishes, closed_because
-from workers import JobResult, Sampling, WorkerPool
+from router import (
+    PRIOR,
+    Calibration,
+    Chances,
+    CloudChance,
+    Rung,
+    Signals,
+    StaleCalibration,
+    Wishes,
+    chances,
+    closed_because,
+    conformal_threshold,
+)
+from workers import EngineInfo, JobResult, Sampling, WorkerPool
 
 SAMPLING = Sampling(max_output_tokens=256)
 
@@ -45,6 +59,8 @@ class Standing:
     citations: tuple[Citation, ...]
     rung: Rung
     p_correct: float
+    p_source: str = PRIOR
+    """`calibrated` or `prior`."""
 
 
 @dataclass(kw_only=True)
@@ -62,6 +78,8 @@ class Session:
     chunk_tokens: int
     relevance: Profile
     """How likely a claim comes from the right place: ranks what the rung `evidence` sends."""
+    calibration: Calibration | None = None
+    """Fitted chances; None for the documented prior."""
     day: DayBudget = field(default_factory=DayBudget)
     """Shared with all other questions; must be open."""
     redactor: Redactor | None = None
@@ -80,7 +98,48 @@ class Session:
     @property
     def wishes(self) -> Wishes:
         options = self.question.options
-        return Wishes(target=options.target, ceiling=options.privacy, max_cost_usd=self._cap_usd())
+        left_s = None
+        if options.max_latency_s is not None:
+            left_s = max(0.0, options.max_latency_s - self.trace.elapsed_s)
+        return Wishes(
+            target=options.target,
+            ceiling=options.privacy,
+            max_cost_usd=self._cap_usd(),
+            value_usd=options.value_usd,
+            max_latency_s=left_s,
+        )
+
+    def chances_of(self, signals: Signals, worker: EngineInfo) -> Chances:
+        """P(correct) at every rung. A stale calibration is refused: that is said, and the prior
+        stands in for it from then on."""
+        key = calibration_key(worker)
+        try:
+            return chances(signals, self.calibration, key, self.terms.model)
+        except StaleCalibration as error:
+            self.warnings.append(str(error))
+            self.calibration = None
+            return chances(signals, None, key, self.terms.model)
+
+    def local_target(self) -> float:
+        """Chance at which a local answer is kept: the target, or with `alpha` the threshold that
+        keeps the expected loss under it by the user's own labels."""
+        options = self.question.options
+        if options.alpha is None:
+            return options.target
+        if self.calibration is None:
+            self.warnings.append(
+                f"alpha {options.alpha} can't be kept without a calibration; the target "
+                f"{options.target} decides. Fit one with `minions eval calibrate`."
+            )
+            return options.target
+        found = conformal_threshold(self.calibration.risk_rows, options.alpha)
+        with self.trace.step("risk", alpha=options.alpha, threshold=found.value) as facts:
+            facts["n_labelled_units"], facts["reason"] = found.n_units, found.reason
+        if found.n_units < found.n_needed:
+            self.warnings.append(f"alpha {options.alpha} can't be kept: {found.reason}")
+            return options.target
+        # "Above the value" as "from the next number on"; without a value no answer may be kept.
+        return math.inf if found.value is None else math.nextafter(found.value, math.inf)
 
     def _cap_usd(self) -> Decimal | None:
         """The question's cap, or what the day's still allows when that is less."""
@@ -114,7 +173,7 @@ class Session:
             found = redacted.originals.items()
             self.hidden.update((kind_of(placeholder), value) for placeholder, value in found)
 
-    def document_rung(self) -> PreparedRung:
+    def document_rung(self, chance: CloudChance | None = None) -> PreparedRung:
         """The rung `document`, which is also the receipt's counterfactual."""
         spans = whole_documents(list(self.documents.values()))
         return prepare(
@@ -124,7 +183,7 @@ class Session:
             self.documents,
             self.terms,
             self.run_id,
-            None,
+            chance,
         )
 
     def refuse_when_closed(self, prepared: PreparedRung) -> None:
@@ -197,7 +256,7 @@ class Session:
             citations=standing.citations,
             rung=standing.rung,
             p_correct=standing.p_correct,
-            p_correct_source="prior",
+            p_correct_source=standing.p_source,
             coverage=coverage,
             jobs=jobs + self.side_jobs,
             receipt=receipt,
