@@ -48,13 +48,12 @@ class Operand:
     """As it stands in the formula."""
     measure: str
     """What is measured, in the question's words."""
-    year: int | None
+    year: int
 
     @property
     def question(self) -> str:
         """What a worker is asked."""
-        when = "" if self.year is None else f" in {self.year}"
-        return f"What was the {self.measure}{when}?"
+        return f"What was the {self.measure} in {self.year}?"
 
     @property
     def is_outflow(self) -> bool:

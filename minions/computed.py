@@ -80,8 +80,7 @@ async def _look_up(
 
 def _jobs(operand: Operand, pool: WorkerPool, chunks: Mapping[str, Chunk]) -> list[Job]:
     """One job per chunk that names the operand's year: in the others a number may be any year's."""
-    year = "" if operand.year is None else str(operand.year)
-    naming = [chunk for chunk in chunks.values() if year in chunk.text]
+    naming = [chunk for chunk in chunks.values() if str(operand.year) in chunk.text]
     return plan_jobs(naming, operand.question, pool.info, SAMPLING)
 
 

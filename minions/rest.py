@@ -50,6 +50,13 @@ class QuestionBody(BaseModel):
     privacy: Rung = Rung.DOCUMENT
     max_cost_usd: Decimal | None = Field(default=None, ge=0)
     target: float | None = Field(default=None, ge=0, le=1)
+    value_usd: Decimal | None = Field(
+        default=None, ge=0, description="What a right answer is worth; buys what pays off."
+    )
+    alpha: float | None = Field(
+        default=None, gt=0, lt=1, description="Accepted loss against the cloud alone."
+    )
+    max_latency_s: float | None = Field(default=None, ge=0)
     redact: bool | None = Field(default=None, description="Hide personal data from the cloud.")
     wait: bool = Field(default=False, description="Answer in this response instead of 202.")
 
@@ -193,6 +200,9 @@ async def _question(app: App, body: QuestionBody) -> Question:
         strategy=body.strategy,
         privacy=body.privacy,
         max_cost_usd=body.max_cost_usd,
+        value_usd=body.value_usd,
+        alpha=body.alpha,
+        max_latency_s=body.max_latency_s,
         target=app.settings.target if body.target is None else body.target,
         redact=app.settings.redact if body.redact is None else body.redact,
     )

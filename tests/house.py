@@ -15,6 +15,7 @@ from minions.evidence.relevance import DEFAULT_PROFILE
 from minions.offers import CloudTerms
 from minions.question import Options, Question
 from minions.store import MemoryStore, Store
+from router import Calibration
 from workers.inline_pool import InlinePool
 from workers.scripted import KeywordReader, Script, ScriptedEngine
 
@@ -54,6 +55,7 @@ async def open_house(
     text: str = CONTRACT,
     cloud_model: str = "gpt-4.1",
     chunk_tokens: int = 64,
+    calibration: Calibration | None = None,
 ) -> AsyncIterator[House]:
     """One document, scripted workers, and the cloud that is given."""
     script = script or KeywordReader()
@@ -79,6 +81,7 @@ async def open_house(
         client=client,
         chunk_tokens=chunk_tokens,
         relevance=DEFAULT_PROFILE,
+        calibration=calibration,
         locks=folder / "locks",
     )
     try:

@@ -52,6 +52,22 @@ def ask(
     target: Annotated[
         float | None, typer.Option(min=0, max=1, help="P(correct) that is good enough.")
     ] = None,
+    value_usd: Annotated[
+        str | None,
+        typer.Option(help="What a right answer is worth to you; buys what pays off, no more."),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=0.999, help="Loss against the cloud alone that is accepted (calibrated)."
+        ),
+    ] = None,
+    max_latency_s: Annotated[
+        float | None, typer.Option(min=0, help="Buy nothing that would answer later than this.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Fitted chances (minions eval calibrate).")
+    ] = None,
     redact: Annotated[
         bool | None, typer.Option(help="Hide e-mails, phone, card and bank numbers from the cloud.")
     ] = None,
@@ -74,6 +90,7 @@ def ask(
         state_dir=state_dir,
         target=target,
         redact=redact,
+        calibration=calibration,
     )
     paths, text = split_question(files_and_question)
     if settings.model == "nano" and strategy is not StrategyName.CLOUD:
@@ -81,7 +98,10 @@ def ask(
     options = Options(
         strategy=strategy,
         privacy=privacy,
-        max_cost_usd=dollars(max_cost_usd),
+        max_cost_usd=dollars("--max-cost-usd", max_cost_usd),
+        value_usd=dollars("--value-usd", value_usd),
+        alpha=alpha,
+        max_latency_s=max_latency_s,
         target=settings.target,
         redact=settings.redact,
     )

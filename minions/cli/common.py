@@ -65,8 +65,8 @@ def split_question(arguments: list[str]) -> tuple[list[Path], str]:
     return [Path(file) for file in files], question.strip()
 
 
-def dollars(text: str | None) -> Decimal | None:
-    """A cost cap as exact dollars. Raises BadRequest on anything but a number from 0 up."""
+def dollars(option: str, text: str | None) -> Decimal | None:
+    """An option's value as exact dollars. Raises BadRequest unless it is a number from 0 up."""
     if text is None:
         return None
     try:
@@ -74,7 +74,7 @@ def dollars(text: str | None) -> Decimal | None:
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0:
-        raise BadRequest(f"--max-cost-usd must be dollars such as 0.05, not {text!r}.")
+        raise BadRequest(f"{option} must be dollars such as 0.05, not {text!r}.")
     return amount
 
 

@@ -58,9 +58,9 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
     rungs = await prepare_rungs(session, reading, evidence, chance)
     computed = await computed_draft(session, pool, reading)
     standing, tried = computed or local_standing(evidence, chance), Rung.LOCAL
-    target = session.local_target()
+    p_in_hand, target = worth_in_hand(session, standing)
     while True:
-        decision = decide(session, tried, standing, rungs, target)
+        decision = decide(session, tried, p_in_hand, rungs, target)
         if decision.rung is None:
             break
         tried = decision.rung
@@ -69,9 +69,9 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
         except (BudgetExceeded, CloudError) as error:
             session.warnings.append(f"The cloud could not help at `{tried}`: {error}")
             break
+        if bought and (bought.p_correct >= p_in_hand or standing.answer is None):
+            standing, p_in_hand = bought, bought.p_correct
         target = session.question.options.target
-        if bought and (bought.p_correct >= standing.p_correct or standing.answer is None):
-            standing = bought
     return await session.reply(
         standing,
         reason=decision.reason,
@@ -80,6 +80,17 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
         rungs=rungs,
         document_rung=rungs[-1],
     )
+
+
+def worth_in_hand(session: Session, standing: Standing) -> tuple[float, float]:
+    """What a local answer counts for, and the chance from which it is kept.
+
+    Under a stated loss (`alpha`) the threshold is a promise: an answer below it counts for nothing,
+    however sure it seems beside what the cloud offers."""
+    threshold = session.loss_threshold()
+    if threshold is None:
+        return standing.p_correct, session.question.options.target
+    return (standing.p_correct if standing.p_correct >= threshold else 0.0), threshold
 
 
 def weigh(session: Session, reading: Reading) -> Evidence:
@@ -156,15 +167,15 @@ async def prepare_rungs(
 def decide(
     session: Session,
     tried: Rung,
-    standing: Standing,
+    p_in_hand: float,
     rungs: tuple[PreparedRung, ...],
     target: float,
 ) -> Decision:
     """Hop 7, second half: the router's choice, told to trace and observer."""
-    with session.trace.step("decide", in_hand=standing.rung.value, tried=tried.value) as facts:
+    with session.trace.step("decide", tried=tried.value, p_in_hand=p_in_hand) as facts:
         decision = choose_by_value(
             tried,
-            standing.p_correct,
+            p_in_hand,
             [prepared.offer for prepared in rungs],
             replace(session.wishes, target=target),
             session.budget.spent_usd,

@@ -120,24 +120,25 @@ class Session:
             self.calibration = None
             return chances(signals, None, key, self.terms.model)
 
-    def local_target(self) -> float:
-        """Chance at which a local answer is kept: the target, or with `alpha` the threshold that
-        keeps the expected loss under it by the user's own labels."""
+    def loss_threshold(self) -> float | None:
+        """With `alpha`: the chance from which a local answer may be kept, so that the expected loss
+        against the cloud stays under alpha by the user's own labels. None where no loss was stated
+        or none can be promised; the latter is said."""
         options = self.question.options
         if options.alpha is None:
-            return options.target
+            return None
         if self.calibration is None:
             self.warnings.append(
                 f"alpha {options.alpha} can't be kept without a calibration; the target "
                 f"{options.target} decides. Fit one with `minions eval calibrate`."
             )
-            return options.target
+            return None
         found = conformal_threshold(self.calibration.risk_rows, options.alpha)
         with self.trace.step("risk", alpha=options.alpha, threshold=found.value) as facts:
             facts["n_labelled_units"], facts["reason"] = found.n_units, found.reason
         if found.n_units < found.n_needed:
             self.warnings.append(f"alpha {options.alpha} can't be kept: {found.reason}")
-            return options.target
+            return None
         # "Above the value" as "from the next number on"; without a value no answer may be kept.
         return math.inf if found.value is None else math.nextafter(found.value, math.inf)
 
