@@ -94,6 +94,8 @@ class Desk:
             cloud_prompt=cloud_prompt().version,
             supervisor_prompts=supervisor_version(),
             chunk_tokens=str(self.chunk_tokens),
+            relevance=str(self.relevance),
+            calibration=str(self.calibration),
         )
 
     async def ask(self, question: Question, observe: Observer = ignore_events) -> Reply:

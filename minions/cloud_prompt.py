@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-import json_repair
 from pydantic import BaseModel, ValidationError
 
 from minions.cloud.model import CloudRequest
 from minions.documents.model import Document
 from minions.errors import CloudProtocolError
+from minions.model_json import excerpt, read_object
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,12 +111,12 @@ class CloudReply(BaseModel):
 def parse_reply(text: str) -> CloudReply:
     """Read the supervisor's JSON; broken JSON is repaired. Raises CloudProtocolError when even
     that gives no object with an `answer`."""
-    data = json_repair.loads(text)
+    data = read_object(text)
     try:
         reply = CloudReply.model_validate(data)
     except ValidationError:
         raise CloudProtocolError(
-            f"The cloud model did not reply with the JSON object asked for: {text[:200]!r}"
+            f"The cloud model did not reply with the JSON object asked for: {excerpt(text)}"
         ) from None
     if reply.answer is not None and not reply.answer.strip():
         return reply.model_copy(update={"answer": None})

@@ -8,15 +8,14 @@ the supervisor is told.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Set
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-import json_repair
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from minions.arithmetic import FUNCTIONS, ArithmeticRefused, check_formula
+from minions.model_json import Unusable, read_object, wrong_fields
 
 MAX_TASKS = 16
 MAX_SAMPLES = 16
@@ -25,13 +24,6 @@ MIN_CHUNK_TOKENS = 128
 MAX_CHUNK_TOKENS = 16_000
 MAX_INSTRUCTION_CHARS = 1_000
 DEFAULT_TASK = "question"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unusable:
-    """A reply of the supervisor that can't be used, and why, in words that it is told."""
-
-    reason: str
 
 
 class TaskSpec(BaseModel):
@@ -160,26 +152,3 @@ def _checked_formula(plan: Plan, known: Set[str]) -> Plan | Unusable:
     if unknown:
         return Unusable(reason=f"the formula uses `{unknown[0]}`, which is no task's name")
     return plan
-
-
-def read_object(text: str) -> dict[str, Any] | Unusable:
-    """The JSON object in a model's text; broken JSON is repaired."""
-    try:
-        data = json_repair.loads(text)
-    except (RecursionError, ValueError):
-        return Unusable(reason="the JSON can't be read")
-    if not isinstance(data, dict):
-        return Unusable(reason=f"no JSON object: {_excerpt(text)}")
-    return data
-
-
-def wrong_fields(error: ValidationError) -> str:
-    """What a schema found wrong, field by field, on one line."""
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or 'reply'}: {item['msg']}"
-        for item in error.errors()[:5]
-    )
-
-
-def _excerpt(text: str) -> str:
-    return repr(re.sub(r"\s+", " ", text)[:120])

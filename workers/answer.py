@@ -46,15 +46,32 @@ def parse_answer(text: str, *, complete: bool = True) -> ParsedAnswer:
 
     Raises ValueError, with the start of the text, when no answer can be taken from it.
     """
-    if not complete and not _CLOSED_VALUE.search(text):
+    closed = _CLOSED_VALUE.search(text)
+    if not complete and not closed:
         raise ValueError(f"the output cap fell inside the answer: {_excerpt(text)}")
-    reply = _first_object(text)
+    reply = None if complete or closed is None else _closed_by_hand(text, closed.end())
+    reply = reply or _first_object(text)
     if "answer" not in reply:
         raise ValueError(f'the reply has no "answer" key: {_excerpt(text)}')
     answer = _as_text(reply["answer"])
     if answer is None:
         return ParsedAnswer(answer=None, citation=None, abstained=True)
     return ParsedAnswer(answer=answer, citation=_as_text(reply.get("citation")), abstained=False)
+
+
+def _closed_by_hand(text: str, answer_end: int) -> dict[str, object] | None:
+    """A cut reply as the strict JSON that it began: with its citation as far as it goes, else with
+    the answer alone. None when it was no strict JSON. Repair comes after this: it mends escapes
+    that were right."""
+    start = max(text.find("{"), 0)
+    for whole in (f'{_ESCAPE_CUT.sub("", text)}"}}', f"{text}}}", f"{text[:answer_end]}}}"):
+        try:
+            found: object = _DECODER.raw_decode(whole, start)[0]
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
 
 
 def _first_object(text: str) -> dict[str, object]:
@@ -66,6 +83,8 @@ def _first_object(text: str) -> dict[str, object]:
         found: object = _DECODER.raw_decode(text, start)[0]
     except json.JSONDecodeError:
         found = _repaired(text[start:])
+    except RecursionError:
+        raise ValueError(f"the reply's JSON is nested too deeply: {_excerpt(text)}") from None
     if not isinstance(found, dict):
         raise ValueError(f"the reply's JSON is not an object: {_excerpt(text)}")
     return found
@@ -74,7 +93,10 @@ def _first_object(text: str) -> dict[str, object]:
 def _repaired(text: str) -> object:
     """The object that `text` was most likely meant to be."""
     mended = _BARE_NONE.sub(r"\1null", _ESCAPE_CUT.sub("", text))
-    found: object = json_repair.loads(mended, skip_json_loads=True)
+    try:
+        found: object = json_repair.loads(mended, skip_json_loads=True)
+    except RecursionError:
+        raise ValueError(f"the reply's JSON is nested too deeply: {_excerpt(text)}") from None
     return found
 
 

@@ -14,13 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from minions.cloud_prompt import SourceSpan
 from minions.errors import BudgetExceeded, CloudError, CloudProtocolError, MinionsError
 from minions.events import RungChosen
-from minions.planning import (
-    MAX_INSTRUCTION_CHARS,
-    Unusable,
-    default_plan,
-    read_object,
-    wrong_fields,
-)
+from minions.model_json import Unusable, read_object, wrong_fields
+from minions.planning import MAX_INSTRUCTION_CHARS, default_plan
 from minions.question import Reply
 from minions.strategies.errands import Logbook, run_plan
 from minions.strategies.exhibits import exhibit

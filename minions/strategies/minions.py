@@ -13,16 +13,9 @@ from minions.arithmetic import ArithmeticRefused, round_half_up
 from minions.cloud_prompt import SourceSpan
 from minions.errors import BudgetExceeded, CloudError, CloudProtocolError, MinionsError
 from minions.events import RungChosen
+from minions.model_json import Unusable
 from minions.named_values import NamedValue, plain, value_for, work_out
-from minions.planning import (
-    Plan,
-    TaskSpec,
-    Unusable,
-    Verdict,
-    default_plan,
-    parse_plan,
-    parse_verdict,
-)
+from minions.planning import Plan, TaskSpec, Verdict, default_plan, parse_plan, parse_verdict
 from minions.question import Reply
 from minions.strategies.errands import Findings, Logbook, run_plan
 from minions.strategies.exhibits import Exhibit, exhibit

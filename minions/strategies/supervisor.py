@@ -23,8 +23,8 @@ from minions.cloud_prompt import SourceSpan
 from minions.documents.model import Document
 from minions.errors import BudgetExceeded
 from minions.evidence.model import Citation
+from minions.model_json import Unusable
 from minions.offers import PreparedRung, quote
-from minions.planning import Unusable
 from minions.strategies.ladder import verify_citations
 from minions.strategies.session import Session, Standing
 from router import Rung, closed_because, p_cloud_answer

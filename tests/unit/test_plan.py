@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minions.model_json import Unusable
 from minions.planning import (
     MAX_SAMPLES,
     MAX_TASKS,
     Plan,
-    Unusable,
     Verdict,
     default_plan,
     parse_plan,
