@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -86,8 +86,8 @@ class DayBudget:
     other had spent when they began, and no later: give each a cap of its own."""
 
     cap_usd: Decimal | None = None
-    spent_since: SpentSince | None = None
-    """Tells what was spent before; None for nothing."""
+    spent_since: Callable[[float], Awaitable[Decimal]] | None = None
+    """Dollars spent since a Unix time, as `SpentSince`; None for nothing before this process."""
     now: Callable[[], float] = time.time
     _budget: Budget = field(init=False)
     _day: int | None = field(default=None, init=False)

@@ -221,8 +221,18 @@ def _citation_json(citation: Citation) -> dict[str, Any]:
         "start": citation.start,
         "end": citation.end,
         "quote": citation.quote,
+        "table": None
+        if citation.headings is None
+        else dict(zip(("row", "column"), citation.headings, strict=True)),
         "verified": True,
     }
+
+
+def _table_json(citation: Citation) -> dict[str, str] | None:
+    if citation.headings is None:
+        return None
+    row, column = citation.headings
+    return {"row": row, "column": column}
 
 
 def _receipt_json(receipt: Receipt) -> dict[str, Any]:

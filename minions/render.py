@@ -61,10 +61,10 @@ def _answer(reply: Reply) -> RenderableType:
 
 def _citation(citation: Citation) -> RenderableType:
     quote = " ".join(citation.quote.split())
-    return Group(
-        Text(f"“{quote}”", style="italic"),
-        Text(f"{citation.document_name}, page {citation.page}", style="dim"),
-    )
+    place = f"{citation.document_name}, page {citation.page}"
+    if citation.headings is not None:
+        place += f", table: {' / '.join(citation.headings)}"
+    return Group(Text(f"“{quote}”", style="italic"), Text(place, style="dim"))
 
 
 def _facts(reply: Reply) -> RenderableType:

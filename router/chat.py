@@ -13,7 +13,6 @@ import functools
 import itertools
 import re
 import zlib
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy.typing as npt
 from router.chat_signs import Signs, WorkOut, draft_signs, question_signs
 
 TERMS_VERSION = 1
-"""Changes with what `count_terms` or the signs count: an older profile is refused then."""
+"""Changes with what `term_buckets` or the signs count: an older profile is refused then."""
 N_BUCKETS = 2**18
 """Hash buckets for n-grams (feature hashing, Weinberger et al. 2009, arXiv 0902.2206)."""
 CHAR_GRAMS = (2, 3, 4, 5)
@@ -59,11 +58,10 @@ class Forecast:
 class CountedQuestion:
     """A question as a QuestionModel sees it."""
 
-    ids: Ids
-    """Buckets, ascending; see `count_terms`."""
-    counts: Floats
-    """Of the same shape."""
+    buckets: Ids
+    """See `term_buckets`."""
     signs: Signs
+    """See `question_signs`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +72,9 @@ class TermWeights:
     """Shape (N_BUCKETS,)."""
     scale: float
 
-    def dot(self, ids: Ids, values: Floats) -> float:
-        return self.scale * float(self.levels[ids].astype(np.float64) @ values)
+    def dot(self, buckets: Ids, values: Floats) -> float:
+        """The weighted sum of `values`, one for each of `buckets`."""
+        return self.scale * float(self.levels[buckets].astype(np.float64) @ values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,9 +82,8 @@ class QuestionModel:
     """Expected outcomes from the question alone."""
 
     rarity: Bytes
-    """Shape (N_BUCKETS,): inverse document frequency of each bucket over `rarity_scale`; 0 for
-    buckets that were not seen, or only once."""
-    rarity_scale: float
+    """Shape (N_BUCKETS,): inverse document frequency of each bucket, in any unit; 0 for buckets
+    that were not seen, or only once."""
     terms: tuple[TermWeights, TermWeights]
     """For the gain and for P(local is right)."""
     signs: Floats
@@ -98,9 +96,8 @@ class QuestionModel:
 
     def forecast_counted(self, question: CountedQuestion) -> Forecast:
         """The same for a question that was counted before."""
-        ids = question.ids
-        values = unit_length(question.counts * self.rarity[ids] * self.rarity_scale)
-        scores = np.array([weights.dot(ids, values) for weights in self.terms])
+        values = unit_length(self.rarity[question.buckets].astype(np.float64))
+        scores = np.array([weights.dot(question.buckets, values) for weights in self.terms])
         return _forecast(scores + self.signs @ question.signs, self.intercepts)
 
 
@@ -123,26 +120,23 @@ class DraftModel:
 
 def count_question(question: str) -> CountedQuestion:
     """All that a QuestionModel looks at."""
-    ids, counts = count_terms(question)
-    return CountedQuestion(ids=ids, counts=counts, signs=question_signs(question))
+    return CountedQuestion(buckets=term_buckets(question), signs=question_signs(question))
 
 
-def count_terms(question: str) -> tuple[Ids, Floats]:
-    """Distinct buckets of a question, ascending, with `1 + ln(count)` of each.
+def term_buckets(question: str) -> Ids:
+    """Buckets of a question's terms, ascending, each once: how often a term stands there tells less
+    than that it does.
 
     Terms are words, pairs of neighbouring words, and the character 2- to 5-grams of each run
     without white space with its borders marked, all in lower case."""
     lowered = question[:MAX_CHARS].lower()
-    counts: Counter[int] = Counter()
-    for run, n_times in Counter(lowered.split()).items():
-        for bucket in _char_buckets(run[:MAX_RUN_CHARS]):
-            counts[bucket] += n_times
+    buckets: set[int] = set()
+    for run in set(lowered.split()):
+        buckets.update(_char_buckets(run[:MAX_RUN_CHARS]))
     words = _WORD.findall(lowered)
-    counts.update(_bucket(f"w {word}") for word in words)
-    counts.update(_bucket(f"w {one} {two}") for one, two in itertools.pairwise(words))
-    ids = np.array(sorted(counts), dtype=np.int64)
-    values = np.array([counts[int(i)] for i in ids], dtype=np.float64)
-    return ids, 1 + np.log(values)
+    buckets.update(_bucket(f"w {word}") for word in set(words))
+    buckets.update(_bucket(f"w {one} {two}") for one, two in set(itertools.pairwise(words)))
+    return np.array(sorted(buckets), dtype=np.int64)
 
 
 def unit_length(values: Floats) -> Floats:

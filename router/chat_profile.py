@@ -121,7 +121,6 @@ class ChatProfile:
 def _question_to_json(model: QuestionModel) -> dict[str, Any]:
     return {
         "rarity": _packed(model.rarity),
-        "rarity_scale": model.rarity_scale,
         "terms": [{"levels": _packed(w.levels), "scale": w.scale} for w in model.terms],
         **_linear_to_json(model),
     }
@@ -155,7 +154,6 @@ def _question(data: Mapping[str, Any]) -> QuestionModel:
     gain, local = (_term_weights(weights) for weights in data["terms"])
     return QuestionModel(
         rarity=np.frombuffer(_unpacked(data["rarity"]), dtype=np.uint8),
-        rarity_scale=float(data["rarity_scale"]),
         terms=(gain, local),
         signs=_floats(data["signs"], (2, len(QUESTION_SIGNS))),
         intercepts=_pair(data["intercepts"]),

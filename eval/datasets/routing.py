@@ -17,8 +17,6 @@ project. Rows look like this (long texts cut):
     routerarena_sub10.jsonl.gz: {"item_id": "routerarena::AIME_106", "source": "AIME", "prompt":
         "Please solve ...", "models": {"claude-3-haiku-20240307": {"answer": "To solve ...",
         "score": 0.0, "cost_usd": 0.00017, ...}, "gemini-2.0-flash-001": {...}}, "gold": "49"}
-
-The MMLU subject stands in the rows but is not known when a question is asked: it is not read.
 """
 
 from __future__ import annotations
@@ -58,6 +56,9 @@ class Duel:
     item_id: str
     set_name: str
     """`mmlu`, `gsm8k`, `mtbench` or `routerarena`."""
+    topic: str
+    """What the set says that it is about: a second label to learn from. It is not known when a
+    question is asked, so nothing reads it then."""
     question: str
     weak_model: str
     strong_model: str
@@ -129,6 +130,7 @@ def _routellm(
     return Duel(
         item_id=row["item_id"],
         set_name=set_name,
+        topic=f"{set_name}/{row.get('domain', '')}",
         question=row["prompt"],
         weak_model=row["weak_model"],
         strong_model=row["strong_model"],
@@ -157,6 +159,7 @@ def _mtbench(row: dict[str, Any]) -> Duel:
     return Duel(
         item_id=row["item_id"],
         set_name="mtbench",
+        topic=f"mtbench/{row['category']}",
         question="\n".join(row["turns"]),
         weak_model=MTBENCH_MODELS[0],
         strong_model=MTBENCH_MODELS[1],
@@ -174,6 +177,7 @@ def _routerarena(row: dict[str, Any]) -> Duel:
     return Duel(
         item_id=row["item_id"],
         set_name="routerarena",
+        topic=f"routerarena/{row['source']}",
         question=row["prompt"],
         weak_model=ROUTERARENA_MODELS[0],
         strong_model=ROUTERARENA_MODELS[1],

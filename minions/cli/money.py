@@ -156,14 +156,15 @@ def _egress_view(report: EgressReport, *, show: bool) -> RenderableType:
         return Padding("Nothing has left this machine.", (1, 2))
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for heading in ("when (UTC)", "run", "purpose", "bytes", "pieces", "to"):
-        table.add_column(heading, justify="right" if heading in ("bytes", "pieces") else "left")
+        is_number = heading in ("bytes", "pieces")
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     for call in report.calls:
         table.add_row(*_call_cells(call))
     documents = [
-        Text(f"{d.name or d.document_id}: {d.n_chars:,} characters in {d.n_calls} calls")
+        Text(f"{d.name or d.document_id}: {d.n_chars:,} characters (calls: {d.n_calls})")
         for d in report.documents
     ]
-    total = Text(f"{report.n_bytes:,} bytes in {len(report.calls)} calls")
+    total = Text(f"in all: {report.n_bytes:,} bytes (calls: {len(report.calls)})")
     contents = [_content(call) for call in report.calls] if show else []
     return Padding(Group(table, Text(""), *documents, total, *contents), (1, 2))
 

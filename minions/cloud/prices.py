@@ -17,8 +17,7 @@ from genai_prices.data import providers
 from genai_prices.data_snapshot import DataSnapshot
 from genai_prices.types import ModelInfo, PriceCalculation, Provider, Usage
 
-from minions.cloud.model import CloudRequest, CloudUsage, PriceBook
-from minions.errors import PriceUnknown
+from minions.cloud.model import CloudUsage
 
 _TOKENS_PER_RATE = Decimal(1_000_000)
 _NANO = 10**9
@@ -125,39 +124,3 @@ def nano_usd(cost: Decimal) -> int:
         raise ValueError(f"a cost must be a finite number of dollars from 0 up, not {cost}")
     numerator, denominator = cost.as_integer_ratio()
     return (2 * numerator * _NANO + denominator) // (2 * denominator)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Quote:
-    """The price of one request before it is sent, if its first attempt succeeds."""
-
-    prompt_tokens: int
-    max_output_tokens: int
-    expected_usd: Decimal
-    """With the expected output, nothing cached."""
-    worst_usd: Decimal
-    """With every output token that the request allows, nothing cached."""
-
-
-def quote(
-    book: PriceBook, request: CloudRequest, prompt_tokens: int, *, expected_output_tokens: int
-) -> Quote:
-    """Price `request`. Raises PriceUnknown when the book has no price for its model."""
-    expected = min(expected_output_tokens, request.max_output_tokens)
-    return Quote(
-        prompt_tokens=prompt_tokens,
-        max_output_tokens=request.max_output_tokens,
-        expected_usd=_known_cost(book, request.model, prompt_tokens, expected),
-        worst_usd=_known_cost(book, request.model, prompt_tokens, request.max_output_tokens),
-    )
-
-
-def _known_cost(book: PriceBook, model: str, prompt_tokens: int, output_tokens: int) -> Decimal:
-    usage = CloudUsage(prompt_tokens=prompt_tokens, completion_tokens=output_tokens)
-    cost = book.cost_usd(model, usage)
-    if cost is None:
-        raise PriceUnknown(
-            f"No price is known for the cloud model {model!r} ({book.snapshot_id}). Name a listed "
-            "model, write it as provider/model, or give its dollars per million tokens yourself."
-        )
-    return cost

@@ -2,7 +2,7 @@
 
 from minions.evidence.answers import answer_in_quote
 from minions.evidence.merge import gather_evidence
-from minions.evidence.pack import pack_quotes, sentence_around, widen
+from minions.evidence.sentences import sentence_around, widen
 from minions.evidence.verify import (
     Span,
     find_all_quotes,
@@ -19,7 +19,6 @@ __all__ = [
     "gather_evidence",
     "is_verifiable",
     "make_citation",
-    "pack_quotes",
     "sentence_around",
     "widen",
 ]

@@ -19,6 +19,8 @@ class Citation:
     end: int
     quote: str
     """The document's own words, not the model's rendering of them."""
+    headings: tuple[str, str] | None = None
+    """Row and column heading, where the quote is a number in a table whose headings are clear."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from minions.documents.model import Document
 from minions.evidence.anchors import Anchors
 from minions.evidence.model import Citation, Claim
-from minions.evidence.pack import NEAR_DUPLICATE, widen
+from minions.evidence.sentences import NEAR_DUPLICATE, widen
 from minions.evidence.verify import cite
 from minions.evidence.words import words
 

@@ -16,6 +16,7 @@ from minions.documents.model import Document
 from minions.errors import BudgetExceeded, CloudError, CloudProtocolError
 from minions.events import RungChosen
 from minions.evidence import find_quote, gather_evidence
+from minions.evidence.contradictions import Contradiction, contradictions
 from minions.evidence.model import Citation, Evidence
 from minions.evidence.verify import cite
 from minions.offers import PreparedRung, evidence_spans, passage_spans, prepare
@@ -31,6 +32,9 @@ from router import (
     p_answer,
 )
 from workers import WorkerPool
+
+MAX_CLASHES = 3
+"""Contradictions that are told; the trace has them all."""
 
 
 async def answer_locally(session: Session, pool: WorkerPool) -> Reply:
@@ -102,6 +106,9 @@ def weigh(session: Session, reading: Reading) -> Evidence:
             for g in evidence.groups
         ]
         facts["n_unverified"] = evidence.n_unverified
+        clashes = contradictions(evidence)
+        facts["contradictions"] = [[c.stronger.answer, c.weaker.answer] for c in clashes]
+    session.warnings += [_clash(clash) for clash in clashes[:MAX_CLASHES]]
     n_cut = sum(result.cut for result in reading.results)
     if n_cut:
         session.warnings.append(
@@ -113,6 +120,14 @@ def weigh(session: Session, reading: Reading) -> Evidence:
             f"{reading.coverage:.1%} of the text was read."
         )
     return evidence
+
+
+def _clash(clash: Contradiction) -> str:
+    one, other = clash.stronger, clash.weaker
+    return (
+        f"The document gives different values: {one.answer!r} (page {one.citations[0].page}) and "
+        f"{other.answer!r} (page {other.citations[0].page})."
+    )
 
 
 def judge(session: Session, evidence: Evidence, reading: Reading) -> Chances:

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded
 from minions.events import Observer
 from minions.evidence.model import Citation
 from minions.evidence.relevance import Profile
+from minions.evidence.tables import headings_of
 from minions.offers import (
     CloudTerms,
     PreparedRung,
@@ -254,7 +255,7 @@ class Session:
             )
         return Reply(
             answer=standing.answer,
-            citations=standing.citations,
+            citations=tuple(map(self._with_headings, standing.citations)),
             rung=standing.rung,
             p_correct=standing.p_correct,
             p_correct_source=standing.p_source,
@@ -266,6 +267,11 @@ class Session:
             warnings=tuple(self.warnings),
             trace_id=self.run_id,
         )
+
+    def _with_headings(self, citation: Citation) -> Citation:
+        """The citation with the headings of its table's row and column, where it is in one."""
+        text = self.documents[citation.document_id].text
+        return replace(citation, headings=headings_of(text, citation.start, citation.end))
 
     def _view(self, prepared: PreparedRung) -> OfferView:
         offer = prepared.offer

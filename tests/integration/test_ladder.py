@@ -333,3 +333,33 @@ async def test_nothing_passes_ceiling_or_cap(
     for citation in reply.citations:
         text = h.document.text
         assert text[citation.start : citation.end] == citation.quote
+
+
+TWO_FEES = "The fee is $500 per month under this agreement."
+OTHER_FEE = "The fee is $700 per month under this agreement."
+
+
+async def test_different_values_in_one_document_are_told(tmp_path: Path) -> None:
+    def reads_the_fee(job: Job) -> ScriptedReply:
+        for fee, quote in (("$500 per month", TWO_FEES), ("$700 per month", OTHER_FEE)):
+            if quote in job.chunk_text:
+                return ScriptedReply(answer=fee, citation=quote, margin=5.0)
+        return ScriptedReply()
+
+    text = f"{TWO_FEES}\n\n{'Other matters follow here. ' * 40}\n\n{OTHER_FEE}\n"
+    async with open_house(tmp_path, script=reads_the_fee, text=text) as house:
+        reply = await house.desk.ask(house.question("What is the monthly fee?"))
+    (told,) = [warning for warning in reply.warnings if "different values" in warning]
+    assert "$500" in told and "$700" in told
+
+
+async def test_a_number_in_a_table_comes_with_its_headings(tmp_path: Path) -> None:
+    table = "In millions | 2021 | 2022\nRevenue | 1,402 | 1,577\nCosts | 900 | 950\n"
+
+    def reads_the_table(job: Job) -> ScriptedReply:
+        return ScriptedReply(answer="1,577", citation="1,577", margin=5.0)
+
+    async with open_house(tmp_path, script=reads_the_table, text=table) as house:
+        reply = await house.desk.ask(house.question("What was the revenue in 2022?"))
+    (citation,) = reply.to_json()["citations"]
+    assert citation["table"] == {"row": "Revenue", "column": "2022"}

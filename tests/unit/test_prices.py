@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minions.cloud.model import CloudUsage
-from minions.cloud.prices import GenaiPrices, ModelPrice, nano_usd, quote
-from minions.errors import PriceUnknown
-from tests.cloud import cloud_request
+from minions.cloud.prices import GenaiPrices, ModelPrice, nano_usd
 
 BOOK = GenaiPrices()
 
@@ -111,17 +109,3 @@ def test_nano_usd_of_no_cost(cost: str) -> None:
 def test_nano_usd_of_a_half() -> None:
     assert nano_usd(Decimal("0.0000000005")) == 1
     assert nano_usd(Decimal("0.00000000049999999999999999999999999999999999")) == 0
-
-
-def test_a_quote_bounds_the_cost() -> None:
-    request = cloud_request(model="gpt-4o", max_output_tokens=1000)
-    quoted = quote(BOOK, request, 10_000, expected_output_tokens=100)
-    assert quoted.expected_usd == Decimal("0.026")
-    assert quoted.worst_usd == Decimal("0.035")
-    capped = quote(BOOK, request, 10_000, expected_output_tokens=10**9)
-    assert capped.expected_usd == capped.worst_usd
-
-
-def test_a_quote_without_a_price_is_an_error() -> None:
-    with pytest.raises(PriceUnknown, match="'sim-reader'"):
-        quote(BOOK, cloud_request(), 100, expected_output_tokens=10)

@@ -1,15 +1,12 @@
-"""The best verified quotes, each in its sentence, within a budget: what the cloud gets to see."""
+"""A quote in its sentence: where a sentence begins and ends, in text that was made by machines."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
 
 from minions.documents.model import Document
-from minions.evidence.model import Citation, Evidence
+from minions.evidence.model import Citation
 from minions.evidence.verify import Span, cite
-from minions.evidence.words import words
 
 NEAR_DUPLICATE = 0.9
 """Share of common words (Jaccard) from which two quotes say the same."""
@@ -21,34 +18,6 @@ _ABBREVIATION = re.compile(
     r"|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.\Z",
     re.IGNORECASE,
 )
-
-
-def pack_quotes(
-    evidence: Evidence,
-    budget_tokens: int,
-    count: Callable[[str], int],
-    documents: Mapping[str, Document] | None = None,
-) -> list[Citation]:
-    """Verified quotes, best first, that together have at most `budget_tokens` by `count`.
-
-    The groups take turns, so that rival answers are all seen. With `documents` (by id) each quote
-    is widened to its sentence where the budget allows. No two overlap or say nearly the same.
-    """
-    packed: list[Citation] = []
-    said: list[frozenset[str]] = []
-    left = budget_tokens
-    for citation in _taking_turns(evidence):
-        says = frozenset(words(citation.quote))
-        if any(_nearly_same(says, other) for other in said):
-            continue
-        for form in _forms(citation, documents):
-            n_tokens = count(form.quote)
-            if n_tokens <= left and not any(_overlap(form, other) for other in packed):
-                packed.append(form)
-                said.append(says)
-                left -= n_tokens
-                break
-    return packed
 
 
 def widen(citation: Citation, document: Document, max_chars: int = MAX_SENTENCE_CHARS) -> Citation:
@@ -115,26 +84,3 @@ def _whole_words_to(text: str, end: int, n_chars: int, *, cut: bool) -> int:
     if cut:
         part, _, _ = part.rpartition(" ")
     return end + len(part.rstrip())
-
-
-def _taking_turns(evidence: Evidence) -> Iterator[Citation]:
-    """The best citation of every group, best group first; then every second one; and so on."""
-    turns = itertools.zip_longest(*(group.citations for group in evidence.groups))
-    return (cited for turn in turns for cited in turn if cited is not None)
-
-
-def _forms(citation: Citation, documents: Mapping[str, Document] | None) -> Iterator[Citation]:
-    """The quote in its sentence, then the bare quote, for when the sentence does not fit."""
-    document = documents.get(citation.document_id) if documents else None
-    if document is not None:
-        yield widen(citation, document)
-    yield citation
-
-
-def _nearly_same(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= NEAR_DUPLICATE * len(one | other)
-
-
-def _overlap(one: Citation, other: Citation) -> bool:
-    same = one.document_id == other.document_id
-    return same and one.start < other.end and other.start < one.end

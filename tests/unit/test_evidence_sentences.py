@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minions.documents.model import Document, Page
-from minions.evidence import pack_quotes, sentence_around, widen
+from minions.evidence import sentence_around, widen
 from minions.evidence.model import AnswerGroup, Citation, Claim, Evidence
 from minions.evidence.verify import cite
 
@@ -67,37 +65,6 @@ def evidence_of(*groups: list[str]) -> Evidence:
     )
 
 
-def packed(evidence: Evidence, budget: int, *, in_sentences: bool = False) -> list[str]:
-    documents = {"doc_1": DOCUMENT} if in_sentences else None
-    return [c.quote for c in pack_quotes(evidence, budget, len, documents)]
-
-
-def test_groups_take_turns() -> None:
-    evidence = evidence_of(["The fee is $5", "two years"], ["New York"])
-    assert packed(evidence, 1000) == ["The fee is $5", "New York", "two years"]
-
-
-def test_what_does_not_fit_is_left_out_and_smaller_ones_still_go() -> None:
-    evidence = evidence_of(["The term of this Agreement", "two years"], ["New York"])
-    assert packed(evidence, 20) == ["New York", "two years"]
-    assert packed(evidence, 0) == []
-
-
-def test_nothing_is_sent_twice() -> None:
-    evidence = evidence_of(["fee is $5 per unit", "is $5 per"], ["fee is $5 per unit."])
-    assert packed(evidence, 1000) == ["fee is $5 per unit"]
-
-
-def test_quotes_go_in_their_sentence_where_it_fits() -> None:
-    evidence = evidence_of(["two years"], ["New York"])
-    sentences = [
-        "The term of this Agreement, which Acme Inc. signed, is two years!",
-        "Governing law: New York.",
-    ]
-    assert packed(evidence, 1000, in_sentences=True) == sentences
-    assert packed(evidence, 40, in_sentences=True) == ["two years", "Governing law: New York."]
-
-
 @pytest.mark.parametrize(
     ("quote", "sentence"),
     [
@@ -135,29 +102,3 @@ def test_the_sentence_holds_the_quote_and_keeps_its_limit(
     span = sentence_around(text, start, end, max_chars)
     assert 0 <= span.start <= start <= end <= span.end <= len(text)
     assert span.end - span.start <= max(max_chars, end - start)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.lists(
-            st.sampled_from(
-                ["fee is $5", "$6 per", "two years", "New York", "Schedule A", "The fee is"]
-            ),
-            min_size=1,
-            max_size=4,
-        ),
-        max_size=4,
-    ),
-    st.integers(0, 200),
-    st.booleans(),
-)
-def test_the_budget_holds_and_spans_are_apart(
-    groups: list[list[str]], budget: int, in_sentences: bool
-) -> None:
-    documents = {"doc_1": DOCUMENT} if in_sentences else None
-    citations = pack_quotes(evidence_of(*groups), budget, len, documents)
-    assert sum(len(citation.quote) for citation in citations) <= budget
-    assert all(TEXT[c.start : c.end] == c.quote for c in citations)
-    spans = sorted((citation.start, citation.end) for citation in citations)
-    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
