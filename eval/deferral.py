@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+"""How often each row is there, in a bootstrap resample."""
 
 ROUNDING = 1e-9
 """A share of the gap counts as recovered when less than this is missing."""
@@ -85,7 +87,7 @@ def deferral_curve(
     gains: Sequence[float] | Floats,
     weak_usd: Sequence[float] | Floats | None = None,
     call_usd: Sequence[float] | Floats | None = None,
-    counts: npt.NDArray[np.int64] | None = None,
+    counts: Counts | None = None,
 ) -> Curve:
     """The curve of sending questions to the strong model by falling `scores`.
 
@@ -115,8 +117,6 @@ def _summed(run: npt.NDArray[np.intp], values: Floats) -> Floats:
     return np.concatenate([[0.0], np.cumsum(np.bincount(run, weights=values))])
 
 
-def drawn_counts(
-    n: int, n_resamples: int, rng: np.random.Generator
-) -> Iterator[npt.NDArray[np.int64]]:
+def drawn_counts(n: int, n_resamples: int, rng: np.random.Generator) -> Iterator[Counts]:
     """How often each of n rows is drawn, once for each bootstrap resample (with replacement)."""
     return (np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(n_resamples))

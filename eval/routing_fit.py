@@ -62,19 +62,26 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Counted:
+    """One row as the models see it."""
+
+    question: CountedQuestion
+    draft: Floats | None
+    """Signs of the draft; None when it is not on record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
     """Recorded questions of one pair of models, counted once for all fits. Row i is duel i."""
 
     duels: tuple[Duel, ...]
-    counted: tuple[CountedQuestion, ...]
+    counted: tuple[Counted, ...]
     topics: npt.NDArray[np.intp]
     """Shape (n,): equal for equal topics."""
     present: sparse.csr_matrix
     """Shape (n, N_BUCKETS): 1 where a bucket occurs."""
     signs: Floats
     """Shape (n, len(QUESTION_SIGNS))."""
-    draft_signs: Floats
-    """Shape (n, len(DRAFT_SIGNS)); NaN for rows without a draft."""
     targets: Floats
     """Shape (n, 2): gain, weak score."""
 
@@ -82,10 +89,6 @@ class Prepared:
     def clean(self) -> Rows:
         """Rows that may be fitted on."""
         return np.flatnonzero([not duel.contaminated for duel in self.duels])
-
-    @property
-    def with_draft(self) -> Rows:
-        return np.flatnonzero([duel.draft is not None for duel in self.duels])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,33 +114,28 @@ def prepare(duels: Sequence[Duel]) -> Prepared:
             f"There are {n_clean} clean recorded questions and {MIN_ROWS} are needed to learn "
             "routing from. Give a folder with more."
         )
-    counted = tuple(count_question(duel.question) for duel in duels)
+    counted = tuple(map(count_row, duels))
     return Prepared(
         duels=tuple(duels),
         counted=counted,
         topics=np.unique([duel.topic for duel in duels], return_inverse=True)[1],
         present=_matrix(counted),
-        signs=np.array([question.signs for question in counted]),
-        draft_signs=_draft_signs(duels),
+        signs=np.array([row.question.signs for row in counted]),
         targets=np.array([(duel.gain, duel.weak_score) for duel in duels]),
     )
 
 
-def _matrix(counted: Sequence[CountedQuestion]) -> sparse.csr_matrix:
-    ends = np.cumsum([0, *(len(question.buckets) for question in counted)])
-    buckets = np.concatenate([question.buckets for question in counted])
-    ones = np.ones(len(buckets), dtype=np.float32)
-    return sparse.csr_matrix((ones, buckets, ends), shape=(len(counted), N_BUCKETS))
+def count_row(duel: Duel) -> Counted:
+    """Count what the models look at."""
+    signs = None if duel.draft is None else draft_signs(duel.question, duel.draft, work_out)
+    return Counted(question=count_question(duel.question), draft=signs)
 
 
-def _draft_signs(duels: Sequence[Duel]) -> Floats:
-    unknown = np.full(len(draft_signs("", "", work_out)), np.nan)
-    return np.array(
-        [
-            unknown if duel.draft is None else draft_signs(duel.question, duel.draft, work_out)
-            for duel in duels
-        ]
-    )
+def _matrix(counted: Sequence[Counted]) -> sparse.csr_matrix:
+    rows = [row.question.buckets for row in counted]
+    ends = np.cumsum([0, *map(len, rows)])
+    ones = np.ones(ends[-1], dtype=np.float32)
+    return sparse.csr_matrix((ones, np.concatenate(rows), ends), shape=(len(rows), N_BUCKETS))
 
 
 def fit_profile(data: Prepared) -> ChatProfile:
@@ -170,18 +168,19 @@ def cross_fitted(data: Prepared) -> list[Forecasts]:
     for train, test in folds.split(groups, groups=groups):
         fitted_on = np.intersect1d(train, data.clean)
         question, draft = fit_question(data, fitted_on), fit_draft(data, fitted_on)
-        said |= {int(i): forecast_row(data, int(i), question, draft) for i in test}
+        for i in map(int, test):
+            said[i] = forecast_row(data.duels[i], question, draft, data.counted[i])
     return [said[i] for i in range(len(data.duels))]
 
 
 def forecast_row(
-    data: Prepared, row: int, question: QuestionModel, draft: DraftModel | None
+    duel: Duel, question: QuestionModel, draft: DraftModel | None, row: Counted | None = None
 ) -> Forecasts:
-    """What fitted models say of one row."""
-    known = draft is not None and data.duels[row].draft is not None
+    """What fitted models say of one question; `row` when it was counted before."""
+    row = row or count_row(duel)
     return Forecasts(
-        question=question.forecast_counted(data.counted[row]),
-        draft=draft.forecast_counted(data.draft_signs[row]) if draft and known else None,
+        question=question.forecast_counted(row.question),
+        draft=draft.forecast_counted(row.draft) if draft and row.draft is not None else None,
     )
 
 
@@ -228,7 +227,9 @@ def _rarity(present: sparse.csr_matrix) -> Bytes:
     frequency = np.bincount(present.indices, minlength=N_BUCKETS)
     rarity = np.log((1 + present.shape[0]) / (1 + frequency)) + 1
     rarity[frequency < MIN_DOCUMENTS] = 0
-    return np.rint(rarity * (TOP_RARITY / max(float(rarity.max()), 1.0))).astype(np.uint8)
+    rarity *= TOP_RARITY / max(float(rarity.max()), 1.0)
+    levels: Bytes = np.rint(rarity).astype(np.uint8)
+    return levels
 
 
 def _unit_rows(present: sparse.csr_matrix, rarity: Bytes) -> sparse.csr_matrix:
@@ -261,10 +262,10 @@ def _term_weights(weights: Floats) -> TermWeights:
 
 def fit_draft(data: Prepared, rows: Rows) -> DraftModel | None:
     """Fit on those of `rows` that have a draft; None when fewer than MIN_ROWS have."""
-    known = np.intersect1d(rows, data.with_draft)
+    known = [i for i in map(int, rows) if data.counted[i].draft is not None]
     if len(known) < MIN_ROWS:
         return None
-    signs = data.draft_signs[known]
+    signs = np.array([data.counted[i].draft for i in known])
     means, scales = signs.mean(axis=0), signs.std(axis=0)
     scales[scales == 0] = 1
     ridge = Ridge(alpha=DRAFT_PENALTY).fit((signs - means) / scales, data.targets[known])

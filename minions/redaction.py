@@ -17,7 +17,7 @@ import ipaddress
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -42,11 +42,13 @@ _DOMAIN = re.compile(r"(?:[\w-]{1,63}\.)+[\w-]{1,62}\w")
 _MAX_LOCAL_CHARS = 64
 _IBAN_HEAD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?=[\s-]?[A-Za-z0-9])")
 _IBAN_REST = re.compile(r"(?:[\s-]?[A-Za-z0-9]){11,30}")
-_CARD = re.compile(
-    r"(?<!\d)(?=[3-6]|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)"  # what issuers begin with
-    r"(?:\d{13,19}"
-    r"|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?"
-    r"|3\d{3}([ -])\d{6}\2\d{4,5})(?!\d)"
+_CARD_BEGINS = re.compile(r"(?<!\d)(?=(?:[3-6]|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d)")
+"""What issuers begin with."""
+_CARD_FORMS = (
+    re.compile(r"\d{13,19}(?!\d)"),
+    re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{4}\1\d{1,3}(?!\d)"),
+    re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?!\d)"),
+    re.compile(r"3\d{3}([ -])\d{6}\1\d{4,5}(?!\d)"),
 )
 _US_NUMBER = re.compile(r"(?<![\d-])\d{3}([-\u2011\u2013])\d{2}\1\d{4}(?![\d-])")
 _IP_V4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)")
@@ -54,6 +56,11 @@ _IP_V6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\
 _SHORTEST_IP_V6 = 4
 _MAX_SHORT_PARTS = 2
 """Of four. With more single digits, as in `10.2.3.1`, it is taken for a section of a contract."""
+_PHONE_BEGINS = re.compile(
+    r"(?<![\d+])(?:\+\d|\(\d{3}\)\s?\d{3}[-.\s]\d{4}(?!\d)|\d{3}([-.])\d{3}\1\d{4}(?!\d))"
+)
+"""`+` and a digit, or grouped as in North America."""
+_PHONE_RUN = re.compile(r"[+(]?\d[\d \u00a0().\-\u2010-\u2013/]{5,24}")
 _SHORTEST_BARE_PHONE = 10
 """Digits. A shorter run without any sign of being a phone number is taken for an amount."""
 
@@ -127,10 +134,12 @@ class PatternRedactor:
             "CARD": _cards,
             "SSN": _us_numbers,
             "IP": _ip_addresses,
-            "PHONE": lambda whole: _phones(whole, self.region),
         }
-        for kind, find in finders.items():
-            yield from ((start, end, kind) for start, end in find(text))
+        found = [(*place, kind) for kind, find in finders.items() for place in find(text)]
+        yield from found
+        # Digits of another finding right after a phone number would hide it from the library.
+        others = _masked(text, found)
+        yield from ((start, end, "PHONE") for start, end in _phones(others, self.region))
 
 
 def redact_request(redactor: Redactor, request: CloudRequest) -> tuple[CloudRequest, Redacted]:
@@ -177,7 +186,7 @@ def kind_of(placeholder: str) -> str:
     return placeholder[1:].partition("_")[0]
 
 
-def _merged(findings: Iterator[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+def _merged(findings: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     """In reading order; those that overlap become one, under the kind of the first."""
     merged: list[tuple[int, int, str]] = []
     for start, end, kind in sorted(findings, key=lambda found: (found[0], -found[1])):
@@ -187,6 +196,15 @@ def _merged(findings: Iterator[tuple[int, int, str]]) -> list[tuple[int, int, st
         else:
             merged.append((start, end, kind))
     return merged
+
+
+def _masked(text: str, findings: Sequence[tuple[int, int, str]]) -> str:
+    """The text with line ends where something was found; every place stays where it is."""
+    pieces, at = [], 0
+    for start, end, _ in _merged(findings):
+        pieces += [text[at:start], "\n" * (end - start)]
+        at = end
+    return "".join([*pieces, text[at:]])
 
 
 def _terms(text: str, terms: Sequence[str]) -> Places:
@@ -232,9 +250,12 @@ def _iban_length(country: str) -> int | None:
 
 
 def _cards(text: str) -> Places:
-    for match in _CARD.finditer(text):
-        if luhn.is_valid(re.sub(r"\D", "", match[0])):
-            yield match.span()
+    for begin in _CARD_BEGINS.finditer(text):
+        forms = (form.match(text, begin.start()) for form in _CARD_FORMS)
+        for match in filter(None, forms):
+            if luhn.is_valid(re.sub(r"\D", "", match[0])):
+                yield match.span()
+                break
 
 
 def _us_numbers(text: str) -> Places:
@@ -264,7 +285,8 @@ def _is_ip(text: str) -> bool:
 
 def _phones(text: str, region: str) -> Places:
     """Numbers that exist and are grouped as their country writes them: columns of figures are not
-    taken for phone numbers."""
+    taken for phone numbers. And those that look like one from their first character, which the
+    library passes over when a figure follows."""
     matcher = phonenumbers.PhoneNumberMatcher(
         text,
         region,
@@ -274,3 +296,21 @@ def _phones(text: str, region: str) -> Places:
     for match in matcher:
         if not match.raw_string.isdigit() or len(match.raw_string) >= _SHORTEST_BARE_PHONE:
             yield match.start, match.end
+    for start in _PHONE_BEGINS.finditer(text):
+        end = _phone_end(text, start.start(), region)
+        if end is not None:
+            yield start.start(), end
+
+
+def _phone_end(text: str, start: int, region: str) -> int | None:
+    """Where the longest number that begins at `start` ends; None when there is none."""
+    run = _PHONE_RUN.match(text, start)
+    ends = [match.end() for match in re.finditer(r"\d+", run[0])] if run else []
+    for end in reversed(ends):
+        try:
+            number = phonenumbers.parse(text[start : start + end], region)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(number):
+            return start + end
+    return None

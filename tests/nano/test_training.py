@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ torch = pytest.importorskip("torch", reason=REASON)
 gguf = pytest.importorskip("gguf", reason=REASON)
 pytest.importorskip("tokenizers", reason=REASON)
 
+from workers.nano import checkpoint as nano_checkpoint  # noqa: E402
 from workers.nano import train as nano_train  # noqa: E402
 from workers.nano.calibrate import shifted_head  # noqa: E402
+from workers.nano.export import write_gguf  # noqa: E402
 from workers.nano.generated import generated_example  # noqa: E402
 from workers.nano.mixture import Corpus, Mixture, Shares  # noqa: E402
 from workers.nano.model import Nano  # noqa: E402
 from workers.nano.mxfp4 import round_to_mxfp4  # noqa: E402
 from workers.nano.packing import Packer, build_masks, make_batch  # noqa: E402
+from workers.nano.publish import SHIPPED  # noqa: E402
+from workers.nano.restore import model_from_gguf  # noqa: E402
 from workers.nano.shape import NanoShape  # noqa: E402
 from workers.nano.tokenizer import NanoTokenizer  # noqa: E402
 
@@ -110,10 +115,19 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path: Path) -> None:
         first._step(next(stream))
     first.save()
     _trainer(halves).run()
-    whole, resumed = (nano_train.load_checkpoint(p.out) for p in (plan, halves))
+    whole, resumed = (nano_checkpoint.load_checkpoint(p.out) for p in (plan, halves))
     assert whole["progress"] == resumed["progress"]
     for name, tensor in whole["model"].items():
         assert torch.equal(tensor, resumed["model"][name]), name
+
+
+def test_training_can_go_on_from_the_shipped_file(tmp_path: Path) -> None:
+    tokenizer = NanoTokenizer.load()
+    shape = NanoShape(n_vocab=len(tokenizer))
+    model = model_from_gguf(SHIPPED, shape)
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    digest = write_gguf(shape, weights, tokenizer, tmp_path / "again.gguf")
+    assert digest == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
 
 
 def test_calibration_shifts_null_alone() -> None:

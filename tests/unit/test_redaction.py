@@ -8,7 +8,7 @@ from pathlib import Path
 
 import phonenumbers
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from stdnum import iban, luhn
 from stdnum.iso7064 import mod_97_10
@@ -83,6 +83,8 @@ plain = st.text(
 
 @given(st.lists(st.tuples(plain, around, personal, around), max_size=6))
 @example([("", " ", "a@b.co", " "), ("[EMAIL_1]", " ", "c@d.org", " ")])
+@example([("", " ", "+44 121 234 5000", " "), ("", " ", "0@A.At", " ")])
+@settings(max_examples=150, deadline=None)
 def test_all_comes_back_and_nothing_of_it_left(parts: list[tuple[str, str, str, str]]) -> None:
     text = "".join(map("".join, parts))
     redacted = PatternRedactor().redact([text])
@@ -113,9 +115,15 @@ def test_a_json_answer_stays_json(secrets: list[str], term: str) -> None:
         ("Write to Jane.Doe+x@example.co.uk.", "EMAIL"),
         ("call (651) 733-1110 today", "PHONE"),
         ("call +44 (0)1865 206101 ext. 4", "PHONE"),
+        ("call +44 121 234 5000  7 days a week", "PHONE"),
+        ("call (651) 733-1110 2 times", "PHONE"),
+        ("651-733-1110 2 3 4", "PHONE"),
         ("IBAN GB82 WEST 1234 5698 7654 32 is ours", "IBAN"),
         ("card 3782-822463-10005", "CARD"),
         ("card 5555 5555 5555 4444.", "CARD"),
+        ("card 4111 1111 1111 1111 5 times", "CARD"),
+        ("3020 4111-1111-1111-1111", "CARD"),
+        ("3020 4111 1111 1111 1111", "CARD"),
         ("SSN: 536-90-4399", "SSN"),
         ("SSN: 536\u201390\u20134399", "SSN"),
         ("ITIN 912-90-3456", "SSN"),
@@ -189,6 +197,8 @@ HOSTILE: tuple[Callable[[int], str], ...] = (
     lambda n: "a." * (n // 2) + "@" + "b." * (n // 2),
     lambda n: "::" * (n // 2),
     lambda n: "1.1." * (n // 4),
+    lambda n: "+1 " * (n // 3),
+    lambda n: "(651) 733-111" * (n // 13),
 )
 
 

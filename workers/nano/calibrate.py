@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from workers.nano.checkpoint import load_checkpoint, model_from, save_atomically
 from workers.nano.mixture import Corpus, Mixture, Shares, sequence_of
 from workers.nano.model import Nano
 from workers.nano.packing import Packer, make_batch
 from workers.nano.tokenizer import NanoTokenizer
-from workers.nano.train import load_checkpoint, model_from, save_atomically
 
 FIRST_SEED = 7 * 10**11
 

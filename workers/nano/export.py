@@ -15,9 +15,9 @@ import numpy as np
 from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
+from workers.nano.checkpoint import load_checkpoint
 from workers.nano.shape import NanoShape
 from workers.nano.tokenizer import NanoTokenizer
-from workers.nano.train import load_checkpoint
 from workers.nano.vocabulary import SPECIAL_TOKENS
 
 CONTEXT_TOKENS = 131072
@@ -35,8 +35,8 @@ CHAT_TEMPLATE = (
 ends at `<|start|>assistant`; the caller opens the final channel."""
 
 Array = NDArray[np.float32]
-_ATTENTION = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "out": "attn_output"}
-_EXPERTS = {"gate": "ffn_gate_exps", "up": "ffn_up_exps", "down": "ffn_down_exps"}
+ATTENTION_NAMES = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "out": "attn_output"}
+EXPERT_NAMES = {"gate": "ffn_gate_exps", "up": "ffn_up_exps", "down": "ffn_down_exps"}
 
 
 def _metadata(writer: gguf.GGUFWriter, shape: NanoShape) -> None:
@@ -103,7 +103,7 @@ def _block(
     source, target = f"blocks.{index}.", f"blk.{index}."
     for own, theirs in (("attention_norm", "attn_norm"), ("experts_norm", "post_attention_norm")):
         _add(writer, f"{target}{theirs}.weight", weights[source + own], Kind.F32)
-    for own, theirs in _ATTENTION.items():
+    for own, theirs in ATTENTION_NAMES.items():
         name = f"{source}attention.{own}"
         _add(writer, f"{target}{theirs}.weight", weights[name], kinds[1])
         _add(writer, f"{target}{theirs}.bias", weights[f"{name}_bias"], Kind.F32)
@@ -111,7 +111,7 @@ def _block(
     router = f"{source}experts.router"
     _add(writer, f"{target}ffn_gate_inp.weight", weights[router], Kind.F32)
     _add(writer, f"{target}ffn_gate_inp.bias", weights[f"{router}_bias"], Kind.F32)
-    for own, theirs in _EXPERTS.items():
+    for own, theirs in EXPERT_NAMES.items():
         name = f"{source}experts.{own}"
         _add(writer, f"{target}{theirs}.weight", weights[name], kinds[0])
         _add(writer, f"{target}{theirs}.bias", weights[f"{name}_bias"], Kind.F32)

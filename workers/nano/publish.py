@@ -48,7 +48,10 @@ def publish(gguf: Path, figures: dict[str, Any]) -> str:
     """Copy, record, and fill the card. Returns the digest."""
     raw = gguf.read_bytes()
     digest = hashlib.sha256(raw).hexdigest()
-    SHIPPED.write_bytes(raw)
+    # In one step: a process that has the old file mapped must never see it cut under its feet.
+    arriving = SHIPPED.with_suffix(".arriving")
+    arriving.write_bytes(raw)
+    arriving.replace(SHIPPED)
     record = {"file": SHIPPED.name, "sha256": digest, "bytes": len(raw), "figures": figures}
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     block = figures_table(digest, len(raw), figures)

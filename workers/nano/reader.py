@@ -54,12 +54,6 @@ class _Branch:
     open: bool = True
 
 
-@llama_cpp.llama_log_callback
-def _no_log(level: int, text: bytes, data: ctypes.c_void_p) -> None:
-    """llama.cpp's chatter goes nowhere; failures are raised."""
-    del level, text, data
-
-
 def closing_quote(text: str) -> int:
     """Index of the first unescaped double quote in `text`, or -1."""
     escaped = False
@@ -76,6 +70,14 @@ def unescaped(inner: str) -> str:
         return str(json.loads(f'"{inner}"', strict=False))
     except json.JSONDecodeError:
         return inner
+
+
+def _ignore(level: int, text: bytes, data: ctypes.c_void_p) -> None:
+    """llama.cpp's chatter goes nowhere; failures are raised."""
+    del level, text, data
+
+
+_NO_LOG = llama_cpp.llama_log_callback(_ignore)  # kept alive: llama.cpp keeps the pointer
 
 
 class LlamaTokenizer:
@@ -112,7 +114,7 @@ class NanoReader:
 
     def __init__(self, gguf: Path, n_threads: int = 1) -> None:
         llama_cpp.llama_backend_init()
-        llama_cpp.llama_log_set(_no_log, ctypes.c_void_p(0))
+        llama_cpp.llama_log_set(_NO_LOG, ctypes.c_void_p(0))
         self._model = llama_cpp.llama_model_load_from_file(
             str(gguf).encode(), llama_cpp.llama_model_default_params()
         )

@@ -20,6 +20,7 @@ import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 from torch import Tensor
 
+from workers.nano.checkpoint import load_checkpoint, model_from, save_atomically
 from workers.nano.mixture import Corpus, Mixture, Shares, sequence_of
 from workers.nano.model import Nano
 from workers.nano.optimizer import NanoOptimizer
@@ -33,6 +34,7 @@ from workers.nano.packing import (
     Sequenced,
     make_batch,
 )
+from workers.nano.restore import model_from_gguf
 from workers.nano.shape import NanoShape
 from workers.nano.supervision import attention_loss, clause_loss
 from workers.nano.tokenizer import NanoTokenizer
@@ -253,24 +255,11 @@ class Trainer:
         self.progress = Progress(**record["progress"])
 
 
-def save_atomically(record: dict[str, Any], path: Path) -> None:
-    """`torch.save` to a neighbour, then rename over `path`."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(record, temporary)
-    temporary.replace(path)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of ours; tensors and plain values only."""
-    record: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return record
-
-
-def model_from(record: dict[str, Any]) -> Nano:
-    """The model of a checkpoint."""
-    model = Nano(NanoShape(**record["shape"]))
-    model.load_state_dict(record["model"])
-    return model
+def _starting_model(start: Path, shape: NanoShape) -> Nano:
+    """From a checkpoint of ours, or from a GGUF."""
+    if start.suffix == ".gguf":
+        return model_from_gguf(start, shape)
+    return model_from(load_checkpoint(start))
 
 
 def build_trainer(
@@ -284,7 +273,7 @@ def build_trainer(
         return trainer
     torch.manual_seed(plan.seed)
     shape = NanoShape(n_vocab=len(packer.tokenizer))
-    model = Nano(shape) if start is None else model_from(load_checkpoint(start))
+    model = Nano(shape) if start is None else _starting_model(start, shape)
     return Trainer(model, mixture, packer, plan, rank)
 
 
@@ -318,7 +307,7 @@ def _arguments() -> argparse.Namespace:
         "--data", type=Path, required=True, help="folder with cuad/ covidqa/ tatqa/"
     )
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write and resume")
-    parser.add_argument("--start", type=Path, help="checkpoint whose weights to begin with")
+    parser.add_argument("--start", type=Path, help="checkpoint or GGUF whose weights to begin with")
     parser.add_argument("--tokens", type=float, required=True, help="length of the run")
     parser.add_argument("--minutes", type=float, help="end sooner, by the clock")
     parser.add_argument("--seed", type=int, default=1)
