@@ -1,6 +1,6 @@
 """Deferral curves: what part of the gap between two models is recovered by how many strong calls.
 
-Definitions after RouteLLM (arXiv 2406.18665, section 3.2). With `gain(i) = strong(i) - weak(i)` and
+Definitions after RouteLLM (arXiv 2406.18665). With `gain(i) = strong(i) - weak(i)` and
 the k questions of highest routing score sent to the strong model,
 
     PGR(k)  = sum of gain over those k / sum of gain over all n         performance gap recovered
@@ -9,9 +9,10 @@ the k questions of highest routing score sent to the strong model,
 
 Computed on the sorted rows themselves. Rows of equal score come in random order: all is then the
 expectation over that order, so a router that says the same of every question has APGR 1/2 and
-CPT(x) = x exactly. Unlike in the paper's own code nothing is interpolated over accuracy (which may
-fall while calls rise), dollars are counted besides calls, and there are intervals. APGR depends on
-the scores' order only; it can pass 1, because PGR does where the weak model is the better one.
+CPT(x) = x, rounded up to whole calls. Unlike in the paper's own code nothing is interpolated over
+accuracy (which may fall while calls rise), dollars are counted besides calls, and there are
+intervals. APGR depends on the scores' order only; it can pass 1, because PGR does where questions
+are spared that the weak model alone gets right.
 """
 
 from __future__ import annotations

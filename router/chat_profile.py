@@ -8,7 +8,6 @@ used with any: "the hardest 20% go to the cloud".
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import zlib
@@ -189,7 +188,7 @@ def _unpacked(text: str) -> bytes:
     """N_BUCKETS bytes. Never unpacks more, whatever the file says; raises ValueError if not so."""
     try:
         packed = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ValueError(f"No chat profile: its weights are damaged ({error}).") from None
     content = zlib.decompressobj().decompress(packed, N_BUCKETS + 1)
     if len(content) != N_BUCKETS:

@@ -18,7 +18,7 @@ from minions.settings import Settings, load_settings
 
 QUESTIONS = (
     "Which state/country's law governs the interpretation of the contract?",
-    "What is the renewal term after the initial term expires?",
+    "Who must maintain product liability insurance?",
 )
 
 
