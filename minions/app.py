@@ -25,9 +25,8 @@ from workers import WorkerError, WorkerPool
 from workers.inline_pool import InlinePool
 from workers.models import ModelSpec, build_engine, resolve_model
 
-LIMITS = ReadLimits()
 MAX_READERS = 4
-"""Files read at the same time; each may take a process of up to `LIMITS.memory_bytes`."""
+"""Files read at the same time; each may take a process of up to `ReadLimits.memory_bytes`."""
 CHUNK_TOKENS = 1500
 NANO_CHUNK_TOKENS = 448
 """nano learned on chunks of up to about this length (see its model card)."""
@@ -72,12 +71,13 @@ class App:
     store: Store
     desk: Desk
     pools: PoolKeeper
+    limits: ReadLimits = field(default_factory=ReadLimits)
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_READERS))
 
     async def add_document(self, data: bytes, name: str) -> Document:
         """Read a file and keep it; the same bytes give the document that is there already."""
         async with self.readers:
-            document = await read_document(data, name, LIMITS)
+            document = await read_document(data, name, self.limits)
         await self.store.put_document(document)
         return document
 
@@ -85,10 +85,10 @@ class App:
         """Read a file from disk. Raises NotFound and DocumentTooLarge before reading it whole."""
         if not path.is_file():
             raise NotFound(f"There is no file {path}. Check the path.")
-        if path.stat().st_size > LIMITS.max_bytes:
+        if path.stat().st_size > self.limits.max_bytes:
             raise DocumentTooLarge(
                 f"{path.name} has {path.stat().st_size:,} bytes; the limit is "
-                f"{LIMITS.max_bytes:,}. Split the file."
+                f"{self.limits.max_bytes:,}. Split the file, or raise the limit (max_bytes)."
             )
         return await self.add_document(await asyncio.to_thread(path.read_bytes), path.name)
 
@@ -108,6 +108,11 @@ def cloud_terms(settings: Settings) -> CloudTerms:
         max_output_tokens=settings.cloud_output_tokens,
         reachable=settings.has_cloud,
     )
+
+
+def read_limits(settings: Settings) -> ReadLimits:
+    """Bounds on one file: the defaults, and what the user set."""
+    return ReadLimits(**settings.limits.model_dump(exclude_none=True))
 
 
 def price_book(settings: Settings) -> GenaiPrices:
@@ -159,7 +164,9 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         redactor=PatternRedactor(terms=settings.redact_terms, region=settings.redact_region),
     )
     try:
-        yield App(settings=settings, store=store, desk=desk, pools=pools)
+        yield App(
+            settings=settings, store=store, desk=desk, pools=pools, limits=read_limits(settings)
+        )
     finally:
         await pools.close()
         if client is not None:

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from minions.app import LIMITS, App, open_app
+from minions.app import App, open_app
 from minions.documents import Document
 from minions.errors import BadRequest, DocumentTooLarge, MinionsError
 from minions.question import Options, Question, StrategyName
@@ -140,12 +140,13 @@ def _add_documents(api: FastAPI) -> None:
     @api.post("/v1/documents", status_code=201, tags=["documents"])
     async def upload(request: Request, file: UploadFile = File()) -> dict[str, Any]:  # noqa: B008
         """Upload a file (multipart field `file`). The same bytes are one document."""
-        data = await file.read(LIMITS.max_bytes + 1)
-        if len(data) > LIMITS.max_bytes:
-            raise DocumentTooLarge(
-                f"{file.filename} is over the limit of {LIMITS.max_bytes:,} bytes. Split the file."
-            )
         office = office_of(request)
+        limit = office.app.limits.max_bytes
+        data = await file.read(limit + 1)
+        if len(data) > limit:
+            raise DocumentTooLarge(
+                f"{file.filename} is over the limit of {limit:,} bytes. Split the file."
+            )
         return document_json(await office.app.add_document(data, file.filename or "document"))
 
     @api.get("/v1/documents/{document_id}", tags=["documents"])

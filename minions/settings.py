@@ -43,6 +43,19 @@ class ModelPriceSetting(BaseModel):
     context_tokens: int | None = Field(default=None, ge=1)
 
 
+class LimitsSetting(BaseModel):
+    """`[limits]`: bounds on one file, in place of the defaults of `ReadLimits`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_bytes: int | None = Field(default=None, ge=1)
+    max_unpacked_bytes: int | None = Field(default=None, ge=1)
+    max_pages: int | None = Field(default=None, ge=1)
+    max_chars: int | None = Field(default=None, ge=1)
+    timeout_s: float | None = Field(default=None, gt=0)
+    memory_bytes: int | None = Field(default=None, ge=1)
+
+
 class Settings(BaseSettings):
     """Everything a person may set once for all questions."""
 
@@ -71,6 +84,9 @@ class Settings(BaseSettings):
         description="Prices of cloud models that the bundled list lacks, by model name.",
     )
     cloud_output_tokens: int = Field(default=1024, ge=64, description="Cap on a cloud answer.")
+    limits: LimitsSetting = Field(
+        default_factory=LimitsSetting, description="How large a file may be to be read."
+    )
     relevance_profile: Path | None = Field(
         default=None, description="Fitted ranking of evidence (minions eval evidence --save)."
     )

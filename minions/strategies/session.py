@@ -94,7 +94,7 @@ class Session:
     def __post_init__(self) -> None:
         self.budget = Budget(cap_usd=self.question.options.max_cost_usd)
         for document in self.documents.values():
-            self.warnings += [f"{document.name}: {w}" for w in document.warnings]
+            self.warnings += document.warnings
 
     @property
     def wishes(self) -> Wishes:

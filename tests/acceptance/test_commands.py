@@ -148,3 +148,11 @@ def test_both_apis_of_the_cloud_are_spoken(tmp_path: Path) -> None:
         calls = Sim(base_url=url).ledger()
     assert reply["rung"] == "document" and reply["citations"]
     assert [call["api"] for call in calls] == ["responses"]
+
+
+def test_the_limits_on_files_can_be_set(tmp_path: Path, contract: Path) -> None:
+    (tmp_path / "config.toml").write_text("[limits]\nmax_chars = 10\n")
+    done = minions("ask", str(contract), LAW, "--model", "scripted", state_dir=tmp_path)
+    assert done.returncode == 1
+    assert "the limit is 10" in " ".join(done.stderr.split())
+    assert "max_chars" in done.stderr

@@ -82,7 +82,7 @@ def test_order_of_words_counts_by_pairs() -> None:
 
 @given(TEXTS)
 def test_any_text_has_a_finite_forecast(text: str) -> None:
-    said = question_model({bucket: 127 for bucket in range(0, N_BUCKETS, 5)}).forecast(text)
+    said = question_model(dict.fromkeys(range(0, N_BUCKETS, 5), 127)).forecast(text)
     assert -1 <= said.gain <= 1
     assert 0 <= said.p_local <= 1
     assert 0 <= said.p_cloud <= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_ties_are_the_expectation_over_their_order(rows: list[tuple[int, float]]
     orders = [
         [gain for _, gain in order]
         for order in permutations(rows)
-        if all(a[0] >= b[0] for a, b in zip(order, order[1:], strict=False))
+        if all(a[0] >= b[0] for a, b in pairwise(order))
     ]
     curve = deferral_curve([score for score, _ in rows], [gain for _, gain in rows])
     assert curve.apgr() == pytest.approx(np.mean([plain_apgr(order) for order in orders]))
@@ -71,10 +71,10 @@ def test_ties_are_the_expectation_over_their_order(rows: list[tuple[int, float]]
     assert curve.calls_for(0.5) == first
 
 
-@given(GAINS, st.randoms(use_true_random=False))
-def test_only_the_order_counts(gains: list[float], random: object) -> None:
+@given(GAINS, st.integers(0, 10_000))
+def test_only_the_order_counts(gains: list[float], seed: int) -> None:
     assume(sum(gains) > 0)
-    scores = np.random.default_rng(len(gains)).integers(0, 9, len(gains)).astype(float)
+    scores = np.random.default_rng(seed).integers(0, 9, len(gains)).astype(float)
     one, other = (deferral_curve(s, gains) for s in (scores, np.exp(scores / 3) - 5))
     assert one.apgr() == other.apgr()
     assert one.cpt(0.5) == other.cpt(0.5)
@@ -137,5 +137,5 @@ def test_counts_stand_for_repeated_rows(gains: list[float], seed: int) -> None:
 
 @pytest.mark.parametrize(("scores", "gains"), [([], []), ([1.0], [1.0, 0.0]), ([math.nan], [1.0])])
 def test_rows_that_make_no_curve_are_refused(scores: list[float], gains: list[float]) -> None:
-    with pytest.raises(ValueError, match="curve needs paired rows|NaN"):
+    with pytest.raises(ValueError, match=r"curve needs paired rows|NaN"):
         deferral_curve(scores, gains)
