@@ -66,5 +66,5 @@ def _cell(value: object) -> str:
     if value is None:
         return "unknown"
     if isinstance(value, list):
-        return " to ".join(map(_cell, value))
+        return "-".join(f"{edge:.2f}" for edge in value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)

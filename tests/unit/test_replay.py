@@ -27,10 +27,10 @@ from minions.cli.eval_calibrate import (
     calibrate,
     parse_prices,
     parse_thresholds,
-    read_profile,
 )
 from minions.cli.eval_calibrate import replay as replay_command
 from minions.errors import BadRequest, MinionsError, NotFound
+from minions.profiles import read_calibration
 from router import Rung, StaleCalibration
 from tests.labelled import CLOUD, KEY, draw_runs
 from tests.unit.test_router import GOOD
@@ -257,7 +257,7 @@ def test_calibrate_then_replay_from_the_command_line(files: list[Path], tmp_path
     figures = json.loads(made.output)
     assert figures["key"] == asdict(KEY) and figures["n_labels"] == 200
     assert figures["cross_validated"]["auroc"] > 0.7
-    assert read_profile(profile).key == KEY
+    assert read_calibration(profile).key == KEY
     options = ["--alpha", "0.2", "--profile", str(profile), "--thresholds", "0.7,0.5", "--json"]
     again = CliRunner().invoke(COMMANDS, ["replay", *runs, *options])
     assert again.exit_code == 0, again.output
@@ -290,7 +290,7 @@ def test_a_profile_of_another_worker_is_not_replayed(files: list[Path], tmp_path
     kept = json.loads(profile.read_text())
     profile.write_text(json.dumps({**kept, "key": {**kept["key"], "quantisation": "Q4_0"}}))
     with pytest.raises(StaleCalibration, match="Q4_0"):
-        replay(draw_runs(60), alpha=0.1, calibration=read_profile(profile))
+        replay(draw_runs(60), alpha=0.1, calibration=read_calibration(profile))
     result = CliRunner().invoke(COMMANDS, ["replay", *runs, "--profile", str(profile)])
     assert isinstance(result.exception, BadRequest) and "Q4_0" in str(result.exception)
 
