@@ -27,8 +27,10 @@ from minions.cli.common import (
 )
 from minions.cli.eval_calibrate import calibrate, replay
 from minions.cli.eval_evidence import evidence
+from minions.cli.eval_grader import grader
 from minions.cli.eval_nano import nano
 from minions.cli.eval_retrieval import retrieval
+from minions.cli.eval_routing import routing
 from minions.question import Options, StrategyName
 from minions.settings import Settings, load_settings
 
@@ -37,9 +39,11 @@ evaluation = typer.Typer(no_args_is_help=True, help="Measure accuracy and dollar
 
 evaluation.command("calibrate")(calibrate)
 evaluation.command("evidence")(evidence)
+evaluation.command("grader")(grader)
 evaluation.command("nano")(nano)
 evaluation.command("replay")(replay)
 evaluation.command("retrieval")(retrieval)
+evaluation.command("routing")(routing)
 
 
 class Dataset(enum.StrEnum):
