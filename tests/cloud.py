@@ -46,6 +46,12 @@ class Sim:
         """Queue faults, one per request to come."""
         self._ask("POST", "/sim/faults", [fault.model_dump(exclude_none=True) for fault in faults])
 
+    @property
+    def n_faults_waiting(self) -> int:
+        """Queued faults that no request has met yet."""
+        waiting: int = self._ask("POST", "/sim/faults", [])["n_queued"]
+        return waiting
+
     def reset(self) -> None:
         self._ask("POST", "/sim/reset")
 

@@ -23,7 +23,7 @@ LAW = "Which state's laws govern this agreement?"
 UNREADABLE = "Whose statutes apply to disputes about pumps between companies?"
 """A question that the scripted worker abstains on, so that the ladder climbs."""
 FILLER = "Nothing of interest is said about the weather here. " * 6000
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_killed_between_two_cloud_calls(tmp_path: Path, contract: Path) -> None:
         provider.fail_with(Fault(kind=FaultKind.BAD_ANSWER), Fault(kind=FaultKind.TIMEOUT))
         ask = ("ask", str(contract), UNREADABLE, "--model", "scripted", "--cloud-url", url)
         with started(*ask, state_dir=state) as process:
-            wait_for(lambda: count(state, "egress") == 2)
+            wait_for(lambda: provider.n_faults_waiting == 0)
             os.kill(process.pid, signal.SIGKILL)
         (paid,) = provider.ledger()
         provider.reset()
@@ -98,14 +98,15 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, contract: Path) -> None:
         provider.fail_with(Fault(kind=FaultKind.TIMEOUT))
         ask = ("ask", str(contract), UNREADABLE, "--model", "scripted", "--cloud-url", url)
         with started(*ask, state_dir=state) as process:
-            wait_for(lambda: count(state, "egress") == 1)
+            wait_for(lambda: provider.n_faults_waiting == 0)
             process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=20)
+            _, told = process.communicate(timeout=60)
         provider.reset()
         again = minions(*ask, state_dir=state)
-    assert process.returncode == 130
+    assert process.returncode == 130, told
     assert "the same command goes on from here" in told
-    assert again.returncode == 0 and "taking up an unfinished run" in again.stderr
+    assert again.returncode == 0, again.stderr
+    assert "taking up an unfinished run" in again.stderr
 
 
 @pytest.mark.parametrize("seed", range(4))
