@@ -9,6 +9,7 @@ models are imported from their own modules, by the one place that builds them:
     workers.machine       probe_machine, what_can_run: the doctor
 """
 
+from workers.chat import ChatDelta, ChatJob, ChatResult, Message, Role, Tool, ToolCall
 from workers.errors import (
     EngineCrashed,
     EngineUnavailable,
@@ -18,11 +19,15 @@ from workers.errors import (
     ModelTooLarge,
     WorkerError,
 )
-from workers.jobs import Job, JobResult, JobStatus, Sampling, WorkerUsage
+from workers.jobs import Effort, Job, JobResult, JobStatus, Sampling, WorkerUsage
 from workers.prompt import WorkerPrompt, worker_prompt
 from workers.seams import Engine, EngineInfo, Tokenizer, WorkerPool
 
 __all__ = [
+    "ChatDelta",
+    "ChatJob",
+    "ChatResult",
+    "Effort",
     "Engine",
     "EngineCrashed",
     "EngineInfo",
@@ -31,11 +36,15 @@ __all__ = [
     "JobRejected",
     "JobResult",
     "JobStatus",
+    "Message",
     "ModelCorrupt",
     "ModelNotFound",
     "ModelTooLarge",
+    "Role",
     "Sampling",
     "Tokenizer",
+    "Tool",
+    "ToolCall",
     "WorkerError",
     "WorkerPool",
     "WorkerPrompt",

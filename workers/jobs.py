@@ -21,6 +21,16 @@ class JobStatus(enum.StrEnum):
     """No usable result: crash, deadline, cancelled, prompt too long, unparsable output."""
 
 
+class Effort(enum.StrEnum):
+    """How long the worker reasons before it answers, where the model can (gpt-oss)."""
+
+    NONE = "none"
+    """The final channel is prefilled: no reasoning at all."""
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
     """How one job decodes. Greedy by default, so that a run can be repeated."""
@@ -50,6 +60,11 @@ class Job:
     sample: int = 0
     """Index among the samples of the same chunk and task."""
     sampling: Sampling = field(default_factory=Sampling)
+    effort: Effort = Effort.NONE
+    """Reasoning before the answer; models without an analysis channel answer at once."""
+    max_analysis_tokens: int = 512
+    """Cap on reasoning tokens; then the analysis is closed and the answer asked for, and the result
+    says so (`analysis_cut`)."""
     deadline_s: float | None = None
     """Seconds from submission after which the job is failed; None for no deadline."""
 
@@ -96,6 +111,10 @@ class JobResult:
     cut: bool = False
     """The answer or its citation ran on and was closed by the engine at its limit: what stands
     there is only its beginning."""
+    analysis: str = ""
+    """What the worker reasoned before it answered; for the trace only."""
+    analysis_cut: bool = False
+    """The reasoning reached its cap and was closed by the engine."""
     raw_output: str = ""
     """The final channel as decoded, for the trace."""
     error: str | None = None

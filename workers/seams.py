@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from workers.jobs import Job, JobResult
+from workers.jobs import Effort, Job, JobResult
 
 
 @runtime_checkable
@@ -48,6 +48,10 @@ class EngineInfo:
     """Whether results carry `margin` and `logprob`."""
     shares_prefixes: bool
     """Whether a chunk is prefilled once for all its jobs."""
+    chats: bool = False
+    """Whether it takes `ChatJob`s. A model that only extracts does not."""
+    efforts: tuple[Effort, ...] = (Effort.NONE,)
+    """Reasoning efforts that really change what the model does."""
 
 
 @runtime_checkable
