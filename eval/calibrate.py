@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from eval.chance_fit import MIN_PER_CLASS, cross_fitted, fit_chance
 from eval.labelled import LabelledRun, RungOutcome
 from eval.score import auroc, expected_calibration_error
+from eval.statistics import Reliability, reliability
 from minions.errors import BadRequest
 from router import RiskRow, Rung, p_cloud_answer, p_local
 from router.prior import P_NOTICED
@@ -39,6 +40,10 @@ class CalibrationReport:
     """Share of local answers that are right."""
     prior: FitQuality
     """The documented prior on the rows of `calibration.quality`."""
+    before: Reliability
+    """What came true of the prior's chances, on the same rows."""
+    after: Reliability
+    """Of the profile's, each row's by a fit without its document."""
     held_back: FitQuality | None
     """The profile on the rows kept for thresholds; None when there are none."""
 
@@ -54,14 +59,15 @@ def calibrate(
     fitted, held_back = hold_back(runs, risk_share, seed)
     signals, right = [run.signals for run in fitted], _right(fitted)
     groups = [run.group for run in fitted]
-    local = fit_chance(signals, right, groups)
+    local, chances = fit_chance(signals, right, groups), cross_fitted(signals, right, groups)
+    prior = [p_local(each) for each in signals]
     unseen = [local.of(run.signals) for run in held_back]
     calibration = Calibration(
         key=runs[0].key,
         local=local,
         cloud_model=next((run.cloud_model for run in runs if run.cloud_model), None),
         rungs=tuple(fit_rungs(fitted)),
-        quality=quality(cross_fitted(signals, right, groups), right),
+        quality=quality(chances, right),
         risk_rows=risk_rows(held_back, unseen),
     )
     return CalibrationReport(
@@ -69,7 +75,9 @@ def calibrate(
         n_labels=len(runs),
         n_groups=len({run.group for run in runs}),
         accuracy=sum(_right(runs)) / len(runs),
-        prior=quality([p_local(each) for each in signals], right),
+        prior=quality(prior, right),
+        before=reliability(prior, right, groups, seed=seed),
+        after=reliability(chances, right, groups, seed=seed),
         held_back=quality(unseen, _right(held_back)) if held_back else None,
     )
 

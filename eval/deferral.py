@@ -13,6 +13,11 @@ CPT(x) = x, rounded up to whole calls. Unlike in the paper's own code nothing is
 accuracy (which may fall while calls rise), dollars are counted besides calls, and there are
 intervals. APGR depends on the scores' order only; it can pass 1, because PGR does where questions
 are spared that the weak model alone gets right.
+
+In dollars the same curve stands over what the strong calls cost, dear questions taking more room
+than cheap ones; a call-performance threshold is then the least money at a point that can really be
+had. `Curve.hull` says what mixing two such points at random would reach, and is the only thing here
+that may be read between points.
 """
 
 from __future__ import annotations
@@ -81,6 +86,45 @@ class Curve:
         if self.usd is None or math.isnan(calls):
             return math.nan
         return float(np.interp(calls, self.n_calls, self.usd))
+
+    def apgr_usd(self) -> float:
+        """As `apgr`, over the share of the strong calls' dollars instead of their number; NaN
+        without a gap, with an unknown price, or where the calls cost nothing."""
+        if self.usd is None or self.gap <= 0 or self.usd[-1] <= self.usd[0]:
+            return math.nan
+        area = np.diff(self.usd) @ (self.gain[:-1] + self.gain[1:]) / 2
+        return float(area / (self.gap * (self.usd[-1] - self.usd[0])))
+
+    def cpt_usd(self, share: float) -> float:
+        """`usd_for` as a share of the dollars of sending every question to the strong model."""
+        if self.usd is None or not self.usd[-1]:
+            return math.nan
+        return self.usd_for(share) / float(self.usd[-1])
+
+    def hull(self) -> list[tuple[float, float]]:
+        """Upper concave hull of (dollars, gain), up to the highest gain: each point of a line
+        between two neighbours is had by drawing one of their two thresholds per question.
+
+        Raises ValueError where a price is unknown."""
+        if self.usd is None:
+            raise ValueError("A price is unknown: there are no dollars to lay gains over.")
+        points = sorted(zip(self.usd.tolist(), self.gain.tolist(), strict=True))
+        kept: list[tuple[float, float]] = []
+        for usd, gain in points:
+            if kept and gain <= kept[-1][1]:
+                continue
+            while kept and (kept[-1][0] == usd or _sags(kept, (usd, gain))):
+                kept.pop()
+            kept.append((usd, gain))
+        return kept
+
+
+def _sags(kept: Sequence[tuple[float, float]], new: tuple[float, float]) -> bool:
+    """Whether the last kept point lies on or below the line from the one before it to `new`."""
+    if len(kept) < 2:
+        return False
+    (x0, y0), (x1, y1) = kept[-2:]
+    return (y1 - y0) * (new[0] - x0) <= (new[1] - y0) * (x1 - x0)
 
 
 def deferral_curve(

@@ -1,8 +1,8 @@
 """Labelled runs: what the workers' signals were, and at which rungs the answer was right.
 
-They are made from the rows of `minions eval run`. One item may stand in several runs (strategies
-`local`, `cloud`, `ladder`): its rows are merged, so that what each rung would have answered is
-known. The keys that count here:
+They are made from the rows of `minions eval run` and of the shadow audit. One item may stand in
+several rows (strategies `local`, `cloud`, `ladder`): they are merged, so that what each rung would
+have answered is known. The keys that count here:
 
     {"item_id": "q1", "document": "contract.txt", "outcome": "answered",
      "signals": {"answered": true, "verified": true, ...},
@@ -17,13 +17,13 @@ known. The keys that count here:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from eval.rows import row_objects, rows_path
 from minions.cloud_prompt import parse_reply
 from minions.errors import BadRequest, CloudProtocolError, NotFound
 from router import CalibrationKey, Rung, Signals
@@ -66,7 +66,7 @@ class LabelledRun:
 
 
 def read_labelled(paths: Sequence[Path]) -> list[LabelledRun]:
-    """The labelled questions of one or more run files, merged by item.
+    """The labelled questions of one or more runs (folders or row files), merged by item.
 
     Rows that ended in an error have no label and are left out. Raises NotFound for a missing file,
     and BadRequest when no row has signals or when rows are of different workers."""
@@ -136,17 +136,21 @@ def _answer_of(step: Mapping[str, Any]) -> tuple[str, str | None, bool] | None:
 
 
 def _rows(path: Path) -> Iterator[Json]:
-    if not path.is_file():
+    """Rows of a run's folder, or of a row file."""
+    file = rows_path(path)
+    if not file.is_file():
         raise NotFound(f"There is no run {path}. Make one with `minions eval run --out {path}`.")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadRequest(f"{path}, line {number} is no JSON ({error.msg}).") from None
-        if not isinstance(row, dict) or "item_id" not in row:
-            raise BadRequest(f"{path}, line {number} is no row of a run: it has no item_id.")
-        if row.get("outcome") != "error":
+    for row, where in row_objects(file):
+        if "item_id" not in row:
+            raise BadRequest(f"{where} is no row of a run: it has no item_id.")
+        if row.get("outcome") != "error" and _on_the_ladder(row.get("strategy", "local")):
             yield row
+
+
+def _on_the_ladder(strategy: str) -> bool:
+    """Whether the cloud was shown what a rung shows. Other strategies (`rag`, `minion`, `minions`)
+    send something else: their answers say nothing of our rungs."""
+    return strategy.partition("@")[0] in ("local", "cloud", "ladder")
 
 
 def _merge(known: Json, row: Json) -> None:

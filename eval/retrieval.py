@@ -1,6 +1,7 @@
 """First-stage ranking against gold evidence: is a piece of it in the first five chunks?
 
-Each question is asked of its own document, cut into chunks of about 1,000 tokens (o200k). Gold
+Each question is asked of its own document, cut into chunks of about 1,000 tokens (o200k) or of any
+other size. Gold
 pieces are FinanceBench's evidence pages, QMSum's ranges of turns, and the marked spans of CUAD and
 COVID-QA. `any_at_k` is the share of the `n` questions that have gold with at least one chunk among
 the first k that overlaps a gold piece; `half_at_k` asks that they share at least half of the piece
@@ -46,6 +47,10 @@ from workers.seams import Tokenizer
 
 CHUNK_TOKENS = 1_000
 DEPTHS = (1, 3, 5, 10)
+LONG_CHUNKS = 40
+"""A document of more chunks than this is long."""
+LONG_DEPTHS = (1, 2, 4, 8, 12, 16, 24, 32, 48)
+"""Of long documents the figures go deeper: `router.reach` rests on them."""
 _HALF = 0.5
 _SAME_PAGE = 0.5
 """Least share of an evidence page's words that its page in the file must hold."""
@@ -242,6 +247,8 @@ class Hits:
     """Rank of the first chunk that overlaps a gold piece."""
     halved: int
     """Rank of the first chunk that shares half."""
+    n_chunks: int
+    """Chunks of the document."""
 
 
 Rankers = Mapping[str, Callable[[str], Sequence[Chunk]]]
@@ -282,7 +289,11 @@ def _rankers(chunks: Sequence[Chunk]) -> Rankers:
 
 
 def _first_hits(ranked: Sequence[Chunk], gold: Sequence[Span]) -> Hits:
-    return Hits(touched=_first(ranked, gold, overlaps), halved=_first(ranked, gold, shares_half))
+    return Hits(
+        touched=_first(ranked, gold, overlaps),
+        halved=_first(ranked, gold, shares_half),
+        n_chunks=len(ranked),
+    )
 
 
 def _first(
@@ -302,7 +313,22 @@ def _figures(hits: Mapping[str, Sequence[Hits]]) -> dict[str, float]:
     gain = paired_bootstrap(
         [float(h.touched <= 5) for h in hits[""]], [float(h.touched <= 5) for h in hits["bm25_"]]
     )
-    return {**figures, "gain_low": round(gain.low, 4), "gain_high": round(gain.high, 4)}
+    return {
+        **figures,
+        "gain_low": round(gain.low, 4),
+        "gain_high": round(gain.high, 4),
+        **_long_figures(hits[""]),
+    }
+
+
+def _long_figures(hits: Sequence[Hits]) -> dict[str, float]:
+    """Ours over the questions of long documents; only their number where there is none."""
+    deep = [h for h in hits if h.n_chunks > LONG_CHUNKS]
+    figures: dict[str, float] = {"n_long": len(deep)}
+    if deep:
+        for depth in LONG_DEPTHS:
+            figures[f"long_any_at_{depth}"] = _share(h.touched <= depth for h in deep)
+    return figures
 
 
 def _share(found: Iterable[bool]) -> float:

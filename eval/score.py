@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -20,6 +20,12 @@ from minions.evidence.values import Quantity, same_unit, values_of
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _BOOTSTRAP_BLOCK = 1_000_000
+_ROUGE_WORD = re.compile(r"[a-z0-9]+")
+_LETTER = re.compile(r"\W*(?:(?:the )?answer(?: is)?\W+)?([A-Za-z])(?:[.):,]|\W*\Z)", re.IGNORECASE)
+_YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+_HARD_BREAK = re.compile(r"\s*(?:\n|;)\s*")
+_SOFT_BREAK = re.compile(r",\s+(?:and\s+)?|\s+and\s+", re.IGNORECASE)
+_BULLET = re.compile(r"^\s*(?:[-*•–]|\d+[.)])\s+")
 
 
 def normalise_answer(text: str) -> str:
@@ -115,6 +121,94 @@ def list_f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
     if not ours and not theirs:
         return 1.0
     return 2 * len(ours & theirs) / (len(ours) + len(theirs))
+
+
+def matched_list_f1(
+    predicted: Sequence[str], gold: Sequence[str], same: Callable[[str, str], bool]
+) -> float:
+    """F1 over items paired one to one by `same(ours, gold)`, each with the first that is left.
+
+    As `list_f1` where items may agree in other ways than word for word. Both empty: 1."""
+    left = list(gold)
+    for ours in predicted:
+        found = next((each for each in left if same(ours, each)), None)
+        if found is not None:
+            left.remove(found)
+    n_paired = len(gold) - len(left)
+    return 2 * n_paired / (len(predicted) + len(gold)) if predicted or gold else 1.0
+
+
+def rouge_l(prediction: str, gold: str | Sequence[str]) -> float:
+    """ROUGE-L F1: by the longest common subsequence of words, the best over several golds.
+
+    Lin 2004 (W04-1013) with beta 1, on lower-case runs of letters and digits, without stemming and
+    without the sentence-wise union of ROUGE-Lsum. Both empty: 1."""
+    return max(_rouge_l(prediction, one) for one in _golds(gold))
+
+
+def _rouge_l(prediction: str, gold: str) -> float:
+    ours, theirs = _ROUGE_WORD.findall(prediction.lower()), _ROUGE_WORD.findall(gold.lower())
+    if not (ours and theirs):
+        return float(ours == theirs)
+    return 2 * _n_common(ours, theirs) / (len(ours) + len(theirs))
+
+
+def _n_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Length of the longest common subsequence; time is the product of the lengths."""
+    best = [0] * (len(theirs) + 1)
+    for word in ours:
+        diagonal = 0
+        for place, other in enumerate(theirs, start=1):
+            above = best[place]
+            best[place] = diagonal + 1 if word == other else max(above, best[place - 1])
+            diagonal = above
+    return best[-1]
+
+
+def chosen(answer: str, choices: Sequence[str]) -> int | None:
+    """Which of `choices` an answer names: by its words, by its letter at the beginning (`B`, `(b)`,
+    `B. ...`, `Answer: B`), or as the only choice whose words stand in it. None when that is not
+    clear. The place counts from 0."""
+    ours = normalise_answer(answer)
+    texts = [normalise_answer(choice) for choice in choices]
+    if ours in texts:
+        return texts.index(ours)
+    letter = _LETTER.match(answer)
+    if letter:
+        place = ord(letter[1].upper()) - ord("A")
+        return place if place < len(choices) else None
+    named = [n for n, text in enumerate(texts) if text and f" {text} " in f" {ours} "]
+    return named[0] if len(named) == 1 else None
+
+
+def yes_or_no(text: str) -> str | None:
+    """`yes` or `no` where the text begins with it; else None."""
+    found = _YES_NO.match(text)
+    return found[1].lower() if found else None
+
+
+def as_list(answer: str) -> list[str]:
+    """The items of an answer that is a list: by lines or semicolons, else by commas and `and`.
+
+    A comma inside a number, as in 1,571.7, separates nothing."""
+    parts = _HARD_BREAK.split(answer)
+    if len(parts) == 1:
+        parts = _SOFT_BREAK.split(answer)
+    cleaned = (_BULLET.sub("", part).strip(" .") for part in parts)
+    return [part for part in cleaned if part]
+
+
+def shares_words(one: str, other: str, n_words: int = 5) -> bool:
+    """Whether two quotes have `n_words` words in a row in common, or all of the shorter one.
+
+    After `normalise_answer`; an empty text shares nothing."""
+    ours, theirs = normalise_answer(one).split(), normalise_answer(other).split()
+    n = min(n_words, len(ours), len(theirs))
+    return n > 0 and not _runs(ours, n).isdisjoint(_runs(theirs, n))
+
+
+def _runs(words: Sequence[str], n: int) -> set[tuple[str, ...]]:
+    return {tuple(words[start : start + n]) for start in range(len(words) - n + 1)}
 
 
 def abstention_f1(predicted_abstain: Sequence[bool], gold_unanswerable: Sequence[bool]) -> float:

@@ -7,20 +7,24 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from minions.asking import Desk
+from minions.audit import Auditor, rows_file
 from minions.budget import DayBudget, SpentSince
+from minions.chat.desk import ChatDesk
 from minions.cloud.model import CloudClient
 from minions.cloud.prices import GenaiPrices, ModelPrice
 from minions.documents import Document, ReadLimits, read_document
 from minions.errors import DocumentTooLarge, NotFound
 from minions.evidence.relevance import DEFAULT_PROFILE, Profile, load_profile
+from minions.keys import KeyRing, OwnerBudgets
 from minions.offers import CloudTerms
-from minions.profiles import read_calibration
+from minions.profiles import read_calibration, read_chat_profile
 from minions.redaction import PatternRedactor
 from minions.settings import Settings
-from minions.store import open_store
-from minions.store.model import Store
+from minions.store import LOCAL_OWNER, ServiceStore, open_store
+from router import Calibration
 from workers import WorkerError, WorkerPool
 from workers.inline_pool import InlinePool
 from workers.models import ModelSpec, build_engine, resolve_model
@@ -47,6 +51,26 @@ class PoolKeeper:
                 self._pool = await self._build(spec)
             return self._pool
 
+    def check(self) -> None:
+        """Raises a WorkerError when the model is neither loaded nor there to be loaded."""
+        if self._pool is None:
+            resolve_model(self.settings.model, self.settings.models_dir)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The machines that read, as the faces show them: here, this one."""
+        node = {"id": "local", "object": "node", "worker": self.settings.model}
+        if self._pool is None:
+            return [{**node, "state": "idle", "engine": None, "model": None}]
+        info = self._pool.info
+        facts = {
+            "engine": info.engine,
+            "model": info.model,
+            "quantisation": info.quantisation,
+            "context_tokens": info.context_tokens,
+            "slots": info.n_slots,
+        }
+        return [{**node, "state": "loaded", **facts}]
+
     async def _build(self, spec: ModelSpec) -> WorkerPool:
         """Raises a WorkerError when the model can't be loaded."""
         threads, slots = self.settings.threads, self.settings.slots
@@ -68,20 +92,26 @@ class App:
     """Everything a face needs."""
 
     settings: Settings
-    store: Store
+    store: ServiceStore
     desk: Desk
+    chat: ChatDesk
     pools: PoolKeeper
+    ring: KeyRing
     limits: ReadLimits = field(default_factory=ReadLimits)
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_READERS))
 
-    async def add_document(self, data: bytes, name: str) -> Document:
-        """Read a file and keep it; the same bytes give the document that is there already."""
+    async def add_document(self, data: bytes, name: str, owner: str = LOCAL_OWNER) -> Document:
+        """Read a file and keep it with its bytes; the same bytes give the owner's document that is
+        there already."""
         async with self.readers:
             document = await read_document(data, name, self.limits)
-        await self.store.put_document(document)
-        return document
+        is_new = await self.store.put_document(document, owner)
+        await self.store.put_file(document.document_id, data)
+        if is_new:
+            return document
+        return await self.store.get_document(document.document_id, owner)
 
-    async def add_file(self, path: Path) -> Document:
+    async def add_file(self, path: Path, owner: str = LOCAL_OWNER) -> Document:
         """Read a file from disk. Raises NotFound and DocumentTooLarge before reading it whole."""
         if not path.is_file():
             raise NotFound(f"There is no file {path}. Check the path.")
@@ -90,7 +120,7 @@ class App:
                 f"{path.name} has {path.stat().st_size:,} bytes; the limit is "
                 f"{self.limits.max_bytes:,}. Split the file, or raise the limit (max_bytes)."
             )
-        return await self.add_document(await asyncio.to_thread(path.read_bytes), path.name)
+        return await self.add_document(await asyncio.to_thread(path.read_bytes), path.name, owner)
 
 
 def chunk_tokens(settings: Settings) -> int:
@@ -141,6 +171,24 @@ def open_cloud(settings: Settings) -> CloudClient | None:
     )
 
 
+def open_auditor(settings: Settings, calibration: Calibration | None) -> Auditor | None:
+    """The shadow audit as set; None when it is off."""
+    if not settings.audit_rate:
+        return None
+    rows = rows_file(settings.state_dir)
+    return Auditor(rate=settings.audit_rate, rows=rows, calibration=calibration)
+
+
+def chat_desk(settings: Settings, desk: Desk) -> ChatDesk:
+    """Plain chat beside the desk of questions."""
+    path = settings.chat_profile
+    return ChatDesk(
+        desk=desk,
+        profile=None if path is None else read_chat_profile(path),
+        cloud_takes_stop=settings.cloud_api == "chat",
+    )
+
+
 @contextlib.asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[App]:
     """Open store and cloud; the worker is loaded when it is first needed. Closes all at the end."""
@@ -148,6 +196,10 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     client = open_cloud(settings)
     pools = PoolKeeper(settings=settings)
     terms = cloud_terms(settings)
+    calibration = read_calibration(settings.calibration) if settings.calibration else None
+    ring = KeyRing(store=store)
+    spent = SpentSince(store=store, terms=terms)
+    day = DayBudget(cap_usd=settings.max_usd_per_day, spent_since=spent)
     desk = Desk(
         store=store,
         worker_name=settings.model,
@@ -156,18 +208,26 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         client=client,
         chunk_tokens=chunk_tokens(settings),
         relevance=relevance_profile(settings),
-        calibration=read_calibration(settings.calibration) if settings.calibration else None,
+        calibration=calibration,
         locks=settings.state_dir / "locks",
-        day=DayBudget(
-            cap_usd=settings.max_usd_per_day, spent_since=SpentSince(store=store, terms=terms)
-        ),
+        day=day,
+        budget_of=OwnerBudgets(ring=ring, house=day, spent=spent).of,
         redactor=PatternRedactor(terms=settings.redact_terms, region=settings.redact_region),
+        auditor=open_auditor(settings, calibration),
     )
     try:
         yield App(
-            settings=settings, store=store, desk=desk, pools=pools, limits=read_limits(settings)
+            settings=settings,
+            store=store,
+            desk=desk,
+            chat=chat_desk(settings, desk),
+            pools=pools,
+            ring=ring,
+            limits=read_limits(settings),
         )
     finally:
+        if desk.auditor is not None:
+            await desk.auditor.close()
         await pools.close()
         if client is not None:
             await client.close()

@@ -11,21 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minions.abilities import beyond_reading, check_abilities
+from minions.audit import Auditor
 from minions.budget import DayBudget
 from minions.cloud.model import CloudClient
 from minions.cloud_prompt import cloud_prompt
-from minions.errors import Cancelled, MinionsError, WorkerFailed
+from minions.errors import Cancelled, MinionsError, NotFound, WorkerFailed
 from minions.events import Observer, ignore_events
 from minions.evidence.relevance import Profile
 from minions.offers import CloudTerms
 from minions.question import Question, Reply, StrategyName
 from minions.redaction import PatternRedactor, Redactor
 from minions.runlock import run_lock
-from minions.store.model import RunRecord, RunStatus, Store
+from minions.store.model import LOCAL_OWNER, RunRecord, RunStatus, Store
+from minions.store.rules import UNFINISHED
 from minions.strategies.cloud import ask_cloud_only
 from minions.strategies.ladder import answer_locally, climb
 from minions.strategies.minion import ask_minion
 from minions.strategies.minions import ask_minions
+from minions.strategies.rag import ask_rag
 from minions.strategies.session import Session
 from minions.strategies.supervisor import supervisor_version
 from minions.trace import Trace
@@ -38,7 +41,14 @@ STRATEGIES: Mapping[StrategyName, Callable[[Session, WorkerPool], Awaitable[Repl
     StrategyName.MINION: ask_minion,
     StrategyName.MINIONS: ask_minions,
 }
-"""All that need workers; `cloud` does not."""
+"""All that need workers; `cloud` and `rag` do not."""
+
+
+CHAT_KIND = "chat"
+"""Under `kind` in the record of a turn without documents (`minions.chat`)."""
+INTERRUPTED_CHAT = (
+    "The service ended while this chat was answered, and its client is gone with it. Ask again."
+)
 
 
 @dataclass(kw_only=True)
@@ -61,31 +71,52 @@ class Desk:
     """Folder of the lock files."""
     day: DayBudget = field(default_factory=DayBudget)
     """What all questions together may spend today."""
+    budget_of: Callable[[str], Awaitable[DayBudget]] | None = None
+    """What the questions of one owner may spend today, within `day`; None: `day` alone."""
     redactor: Redactor = field(default_factory=PatternRedactor)
     """For the questions that ask for redaction."""
+    auditor: Auditor | None = None
+    """Asks the cloud about a share of the answers that were kept local."""
 
-    async def accept(self, question: Question) -> RunRecord:
+    async def accept(
+        self, question: Question, owner: str = LOCAL_OWNER, run_id: str | None = None
+    ) -> RunRecord:
         """Put the question on disk, or find its unfinished run. After this a crash loses nothing.
 
-        Raises NotFound for an unknown document, and BeyondAbilities for a request that neither
-        the workers nor a cloud model that may be asked can do."""
-        documents = [await self.store.get_document(i) for i in question.document_ids]
+        With a `run_id` the question is asked under that very id, once however often it comes.
+        Raises NotFound for a document that the owner does not have, BeyondAbilities for a request
+        that neither the workers nor a cloud model that may be asked can do, and BadRequest for
+        options that contradict one another."""
+        if run_id is not None and (asked := await self._asked(run_id)) is not None:
+            return asked
+        question.options.check()
+        documents = [await self.store.get_document(i, owner) for i in question.document_ids]
         check_abilities(question, documents, has_cloud=self.terms.reachable)
         now = time.time()
         record = RunRecord(
-            run_id=f"run_{uuid.uuid4().hex[:24]}",
-            fingerprint=self.fingerprint(question),
+            run_id=run_id or f"run_{uuid.uuid4().hex[:24]}",
+            fingerprint=self.fingerprint(question, owner, run_id),
             status=RunStatus.QUEUED,
             question=question.to_json(),
             reply=None,
             error=None,
             created_at=now,
             updated_at=now,
+            owner=owner,
         )
         return await self.store.open_run(record)
 
-    def fingerprint(self, question: Question) -> str:
-        """See `Question.fingerprint`."""
+    async def _asked(self, run_id: str) -> RunRecord | None:
+        try:
+            return await self.store.get_run(run_id)
+        except NotFound:
+            return None
+
+    def fingerprint(
+        self, question: Question, owner: str = LOCAL_OWNER, run_id: str | None = None
+    ) -> str:
+        """See `Question.fingerprint`. Nobody takes up another owner's run, and a run whose id the
+        client chose is nobody else's."""
         return question.fingerprint(
             worker=self.worker_name,
             cloud=self.terms.model,
@@ -96,6 +127,8 @@ class Desk:
             chunk_tokens=str(self.chunk_tokens),
             relevance=str(self.relevance),
             calibration=str(self.calibration),
+            owner=owner,
+            run_id=run_id or "",
         )
 
     async def ask(self, question: Question, observe: Observer = ignore_events) -> Reply:
@@ -107,16 +140,34 @@ class Desk:
         raises. When the task is cancelled the run stays unfinished, so that asking again goes on
         where it stopped."""
         async with run_lock(self.locks, record.fingerprint):
-            trace = Trace(run_id=record.run_id)
-            try:
-                async with self._outcome_recorded(record):
-                    reply = await self._answer(record, trace, observe)
-                    await self.store.update_run(
-                        record.run_id, RunStatus.FINISHED, reply=reply.to_json()
-                    )
-                    return reply
-            finally:
-                await self.store.put_trace(record.run_id, trace.to_json())
+            return await self._work(record, observe)
+
+    async def resume(self, record: RunRecord, observe: Observer = ignore_events) -> Reply | None:
+        """As `work`, unless the run has ended meanwhile: another process may have had its lock, or
+        its user has cancelled it. None then."""
+        async with run_lock(self.locks, record.fingerprint):
+            current = await self.store.get_run(record.run_id)
+            if current.status not in UNFINISHED:
+                return None
+            if current.question.get("kind") == CHAT_KIND:
+                await self._fail(record.run_id, Cancelled(INTERRUPTED_CHAT))
+                return None
+            return await self._work(current, observe)
+
+    async def _work(self, record: RunRecord, observe: Observer) -> Reply:
+        trace = Trace(run_id=record.run_id)
+        try:
+            async with self._outcome_recorded(record):
+                session = await self._open_session(record, trace, observe)
+                reply = await self._answer(session)
+                await self.store.update_run(
+                    record.run_id, RunStatus.FINISHED, reply=reply.to_json()
+                )
+        finally:
+            await self.store.put_trace(record.run_id, trace.to_json())
+        if self.auditor is not None:
+            self.auditor.consider(session, reply)
+        return reply
 
     async def cancel(self, run_id: str) -> None:
         """Mark a run as given up: it is not resumed."""
@@ -147,29 +198,40 @@ class Desk:
             run_id, RunStatus.FAILED, error={"code": error.code, "message": str(error)}
         )
 
-    async def _answer(self, record: RunRecord, trace: Trace, observe: Observer) -> Reply:
+    async def _open_session(self, record: RunRecord, trace: Trace, observe: Observer) -> Session:
         question = Question.from_json(record.question)
-        session = Session(
+        day = self.day if self.budget_of is None else await self.budget_of(record.owner)
+        return Session(
             run_id=record.run_id,
             question=question,
-            documents={i: await self.store.get_document(i) for i in question.document_ids},
+            documents={
+                document_id: await self.store.get_document(document_id, record.owner)
+                for document_id in question.document_ids
+            },
             store=self.store,
             terms=self.terms,
             client=self.client,
             observe=observe,
+            owner=record.owner,
             trace=trace,
             chunk_tokens=self.chunk_tokens,
             relevance=self.relevance,
             calibration=self.calibration,
-            day=self.day,
+            day=day,
             redactor=self.redactor if question.options.redact else None,
+            warnings=self.auditor.warnings() if self.auditor else [],
         )
-        with trace.step("question", **record.question):
+
+    async def _answer(self, session: Session) -> Reply:
+        question, trace = session.question, session.trace
+        with trace.step("question", **question.to_json()):
             pass
         if self.client is not None and question.options.may_ask_cloud:
-            await self.day.open()
+            await session.day.open()
         if question.options.strategy is StrategyName.CLOUD:
             return await ask_cloud_only(session)
+        if question.options.strategy is StrategyName.RAG:
+            return await ask_rag(session)
         if question.options.strategy is StrategyName.LADDER:
             need = beyond_reading(question, list(session.documents.values()))
             if need is not None:

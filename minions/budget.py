@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from minions.cloud.model import CloudUsage
 from minions.cloud.tokens import count_tokens, framing_tokens
-from minions.errors import BudgetExceeded, PriceUnknown
+from minions.errors import BudgetExceeded, MinionsError, PriceUnknown
 from minions.offers import CloudTerms
 from minions.store.model import EgressEntry, LedgerEntry, RunStatus, Store
 
@@ -89,16 +89,18 @@ class DayBudget:
     spent_since: Callable[[float], Awaitable[Decimal]] | None = None
     """Dollars spent since a Unix time, as `SpentSince`; None for nothing before this process."""
     now: Callable[[], float] = time.time
+    remedy: str = (
+        "It is the cap of today (UTC) for all questions: raise max_usd_per_day, lower --privacy, "
+        "or ask again tomorrow."
+    )
+    unpriced_remedy: str = "Choose a model with a known price, or unset max_usd_per_day."
     _budget: Budget = field(init=False)
     _day: int | None = field(default=None, init=False)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def __post_init__(self) -> None:
         self._budget = Budget(
-            cap_usd=self.cap_usd,
-            remedy="It is the cap of today (UTC) for all questions: raise max_usd_per_day, lower "
-            "--privacy, or ask again tomorrow.",
-            unpriced_remedy="Choose a model with a known price, or unset max_usd_per_day.",
+            cap_usd=self.cap_usd, remedy=self.remedy, unpriced_remedy=self.unpriced_remedy
         )
 
     async def open(self) -> None:
@@ -141,6 +143,38 @@ class DayBudget:
         return int(self.now() // DAY_S)
 
 
+@dataclass(kw_only=True)
+class NestedDayBudget(DayBudget):
+    """A day's cap of one key, within the house's: both must allow a call."""
+
+    within: DayBudget
+
+    async def open(self) -> None:
+        """As `DayBudget.open`, for both."""
+        await self.within.open()
+        await super().open()
+
+    @property
+    def left_usd(self) -> Decimal | None:
+        """The lesser of what the two leave; None for no cap in either."""
+        left = [usd for usd in (super().left_usd, self.within.left_usd) if usd is not None]
+        return min(left, default=None)
+
+    def reserve(self, worst_usd: Decimal | None) -> Decimal:
+        """In both or in none."""
+        of_house = self.within.reserve(worst_usd)
+        try:
+            return super().reserve(worst_usd)
+        except MinionsError:
+            self.within.settle(of_house, Decimal(0))
+            raise
+
+    def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> None:
+        """In both. A house without a cap reserved nothing, and does not count either."""
+        super().settle(reserved_usd, actual_usd)
+        self.within.settle(reserved_usd, actual_usd)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpentSince:
     """Dollars that all cloud calls since a moment came to, none of them too low.
@@ -150,10 +184,17 @@ class SpentSince:
 
     store: Store
     terms: CloudTerms
+    owner: str | None = None
+    """Whose questions are counted; None for everybody's."""
+
+    def of_owner(self, owner: str) -> SpentSince:
+        """The same for the questions of one owner."""
+        return replace(self, owner=owner)
 
     async def __call__(self, since: float) -> Decimal:
         """`since` is a Unix time. Raises PriceUnknown where there is no price to go by."""
-        ledger = [row for row in await self.store.ledger() if row.kind == "cloud"]
+        entries = await self.store.ledger(owner=self.owner)
+        ledger = [row for row in entries if row.kind == "cloud"]
         rows = [row for row in ledger if row.created_at >= since]
         known = sum(row.cost_nano_usd for row in rows if row.cost_nano_usd is not None)
         unknown = [row for row in rows if row.cost_nano_usd is None]
@@ -169,7 +210,7 @@ class SpentSince:
 
     async def _unfinished(self, since: float) -> set[str]:
         """Runs that were being worked on: their last call may have been cut off by a crash."""
-        runs = await self.store.list_runs(MAX_RUNS)
+        runs = await self.store.list_runs(MAX_RUNS, self.owner)
         return {
             run.run_id
             for run in runs

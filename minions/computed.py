@@ -20,11 +20,11 @@ from minions.documents.model import Chunk
 from minions.evidence import gather_evidence
 from minions.evidence.model import Evidence
 from minions.named_values import NamedValue, Worked, plain, value_for, work_out
-from minions.reading import Reading, plan_jobs, run_jobs
+from minions.reading import Reading, plan_jobs
 from minions.signals import signals_of
 from minions.strategies.session import SAMPLING, Session, Standing, job_facts
 from router import Rung, p_local
-from workers import Job, WorkerPool
+from workers import Effort, Job, WorkerPool
 
 _PLACES = {Form.NUMBER: 3, Form.PERCENT: 1, Form.AMOUNT: 2}
 
@@ -64,12 +64,13 @@ async def _look_up(
     facts: dict[str, Any],
 ) -> dict[str, Evidence]:
     """What the workers find for each operand, by its name."""
-    errands = {operand.name: _jobs(operand, pool, reading.chunks) for operand in operands}
+    effort = session.question.options.effort
+    errands = {operand.name: _jobs(operand, pool, reading.chunks, effort) for operand in operands}
     jobs = {job.job_id: job for errand in errands.values() for job in errand}
-    done = await run_jobs(list(jobs.values()), pool, session.store, session.run_id, session.observe)
+    done = await session.job_run(pool).run(list(jobs.values()), reading.chunks)
     by_id = {result.job_id: result for result in done}
     facts["jobs"] = [job_facts(result) for result in done]
-    session.side_jobs += replace(reading, results=done).counts
+    session.side_jobs += replace(reading, results=done, n_skipped=0).counts
     return {
         name: gather_evidence(
             [by_id[job.job_id] for job in errand], reading.chunks, reading.documents
@@ -78,10 +79,12 @@ async def _look_up(
     }
 
 
-def _jobs(operand: Operand, pool: WorkerPool, chunks: Mapping[str, Chunk]) -> list[Job]:
+def _jobs(
+    operand: Operand, pool: WorkerPool, chunks: Mapping[str, Chunk], effort: Effort
+) -> list[Job]:
     """One job per chunk that names the operand's year: in the others a number may be any year's."""
     naming = [chunk for chunk in chunks.values() if str(operand.year) in chunk.text]
-    return plan_jobs(naming, operand.question, pool.info, SAMPLING)
+    return plan_jobs(naming, operand.question, pool.info, SAMPLING, effort)
 
 
 def _values(operands: Sequence[Operand], findings: Mapping[str, Evidence]) -> dict[str, NamedValue]:

@@ -11,12 +11,17 @@
     |   |   `-- DocumentTimeout          reading took too long or too much memory
     |   |-- BeyondAbilities          422  needs more than reading text, and nobody may do it
     |   |-- DocumentTooLarge         413
-    |   `-- NotFound                 404
+    |   |-- NotFound                 404
+    |   `-- KeyReused                422  one idempotency key, two different requests
+    |-- Unauthorized                 401  no key, or one that opens nothing
+    |-- Forbidden                    403  the key may not do that
+    |-- TooMany                      429  the queue is full, or a key asks too often
     |-- CeilingExceeded              403  would pass the privacy ceiling (Law 5)
     |-- BudgetExceeded               402  would pass max_cost_usd
     |-- PriceUnknown                 402  money is asked for and no price is known (Law 3)
     |-- WorkerFailed                 503  the local engine can't serve (see workers.errors)
     |-- StoreUnavailable             503  the database can't be opened, read or written
+    |-- Stopping                     503  the service is about to end
     |-- Cancelled                    499
     `-- CloudError                   502
         |-- CloudRefused             502  4xx: key, model, length; a retry will not help
@@ -83,6 +88,37 @@ class DocumentTooLarge(BadRequest):
 class NotFound(BadRequest):
     status = 404
     code = "not_found"
+
+
+class KeyReused(BadRequest):
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class Unauthorized(MinionsError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(MinionsError):
+    status = 403
+    code = "missing_scope"
+
+
+class TooMany(MinionsError):
+    """Come back in `retry_after_s` seconds."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Stopping(MinionsError):
+    status = 503
+    code = "stopping"
 
 
 class CeilingExceeded(MinionsError):

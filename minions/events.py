@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from minions.documents.model import Chunk
+from minions.evidence.model import Citation
 from router import Rung
 from workers.jobs import JobStatus
 
@@ -15,7 +17,11 @@ class ReadingStarted:
 
     n_jobs: int
     n_resumed: int
-    """Of these, results that were already in the journal."""
+    """Of these, results that were already in this run's journal."""
+    n_cached: int = 0
+    """Of these, results that an earlier run had for the very same work."""
+    chunks: tuple[Chunk, ...] = ()
+    """What the jobs read, in the order in which they are started."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +30,19 @@ class JobEnded:
 
     chunk_id: str
     status: JobStatus
+    cached: bool = False
+    """It was there already: no model ran for it now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DraftChanged:
+    """What the answer would be by what is read so far: shown early, never final."""
+
+    answer: str
+    citations: tuple[Citation, ...]
+    p_correct: float
+    coverage: float
+    """Share of the documents' tokens that were read by then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +60,7 @@ class CloudDelta:
     text: str
 
 
-Event = ReadingStarted | JobEnded | RungChosen | CloudDelta
+Event = ReadingStarted | JobEnded | DraftChanged | RungChosen | CloudDelta
 Observer = Callable[[Event], None]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from minions.errors import BadRequest, NotFound
 from router import Calibration
+from router.chat_profile import ChatProfile
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -18,3 +19,13 @@ def read_calibration(path: Path) -> Calibration:
         return Calibration.from_json(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise BadRequest(f"{path} can't be used as a profile: {error}") from None
+
+
+def read_chat_profile(path: Path) -> ChatProfile:
+    """A fitted chat router from disk. Raises NotFound, and BadRequest for a file that is none."""
+    if not path.is_file():
+        raise NotFound(f"There is no profile {path}. Make one with `minions eval routing --save`.")
+    try:
+        return ChatProfile.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise BadRequest(f"{path} can't be used as a chat profile: {error}") from None

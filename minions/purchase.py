@@ -59,7 +59,11 @@ class _Sealed:
         if self.redacted is None:
             return response
         text = self.redacted.restore(response.text, in_json=self.request.json_object)
-        return replace(response, text=text)
+        calls = tuple(
+            replace(call, arguments=self.redacted.restore(call.arguments, in_json=True))
+            for call in response.tool_calls
+        )
+        return replace(response, text=text, tool_calls=calls)
 
 
 @dataclass(kw_only=True)
@@ -78,6 +82,8 @@ class Purchaser:
     """Hides personal data in all that leaves; None where the user did not ask for it."""
     on_redacted: Callable[[Rung, Redacted], None] | None = None
     """Told what was hidden, before anything leaves."""
+    purpose: str | None = None
+    """What the ledger says that the call was for; None for the rung."""
 
     async def buy(self, prepared: PreparedRung) -> CloudResponse:
         """The cloud's response at this rung, bought now or earlier in this run.
@@ -151,14 +157,13 @@ class Purchaser:
             await _all_written(writes)
 
     async def _record_egress(self, prepared: PreparedRung, request: CloudRequest) -> None:
-        content = f"{request.instructions}\n\n{request.content}".encode()
         await self.store.record_egress(
             EgressEntry(
                 run_id=self.run_id,
                 call_key=request.idempotency_key,
                 destination=self.client.base_url,
                 rung=prepared.offer.rung.value,
-                content=content,
+                content=request.sent,
                 spans=tuple((s.document_id, s.start, s.end) for s in prepared.spans),
                 created_at=time.time(),
             )
@@ -166,7 +171,10 @@ class Purchaser:
 
     async def _record(self, attempts: Sequence[CloudAttempt], rung: Rung) -> None:
         await self.store.record_ledger(
-            [ledger_entry(a, self.run_id, rung, self.prices) for a in attempts]
+            [
+                ledger_entry(a, self.run_id, self.purpose or rung.value, self.prices)
+                for a in attempts
+            ]
         )
 
 
@@ -237,8 +245,10 @@ class _Meter:
 
 
 def attempt_cost(attempt: CloudAttempt, prices: PriceBook) -> Decimal | None:
-    """Dollars of one attempt: by its usage; 0 where the provider turned it away or was not reached;
-    None (unknown) where it may have been billed and no usage came back."""
+    """Dollars of one attempt: by its usage; 0 where the provider turned it away or was not reached,
+    or an answer was kept; None (unknown) where it may have been billed and no usage came back."""
+    if attempt.outcome is AttemptOutcome.CACHED:
+        return Decimal(0)
     if attempt.usage is not None:
         return prices.cost_usd(attempt.model, attempt.usage)
     return None if may_be_billed(attempt) else Decimal(0)
@@ -252,7 +262,9 @@ def may_be_billed(attempt: CloudAttempt) -> bool:
     return attempt.outcome in MAY_BE_BILLED or said_yes
 
 
-def ledger_entry(attempt: CloudAttempt, run_id: str, rung: Rung, prices: PriceBook) -> LedgerEntry:
+def ledger_entry(
+    attempt: CloudAttempt, run_id: str, purpose: str, prices: PriceBook
+) -> LedgerEntry:
     """One HTTP attempt as a ledger row."""
     usage = attempt.usage or CloudUsage()
     cost = attempt_cost(attempt, prices)
@@ -260,7 +272,7 @@ def ledger_entry(attempt: CloudAttempt, run_id: str, rung: Rung, prices: PriceBo
         run_id=run_id,
         kind="cloud",
         model=attempt.model,
-        purpose=rung.value,
+        purpose=purpose,
         outcome=attempt.outcome.value,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,

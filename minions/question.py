@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from minions.errors import BadRequest
 from minions.evidence.model import Citation
 from router import Rung
+from workers import Effort
 
 
 class StrategyName(enum.StrEnum):
@@ -21,12 +23,18 @@ class StrategyName(enum.StrEnum):
     """Workers only; the cloud is never asked."""
     CLOUD = "cloud"
     """The whole document to the cloud; the baseline of every receipt."""
+    RAG = "rag"
+    """The best-ranked passages to the cloud, without workers; the baseline that people use."""
     LADDER = "ladder"
     """Workers first; then the cheapest rung that is good enough."""
     MINION = "minion"
     """The cloud, which never sees the document, chats with the worker that reads it."""
     MINIONS = "minions"
     """The cloud plans tasks, workers do them over all chunks, the cloud aggregates; in rounds."""
+
+
+WITHOUT_WORKERS = (StrategyName.CLOUD, StrategyName.RAG)
+_READS_ONCE = (StrategyName.LADDER, StrategyName.LOCAL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +58,39 @@ class Options:
     """No rung is bought that would not answer within so many seconds of the question."""
     redact: bool = False
     """Hide personal data from the cloud (see `minions.redaction`)."""
+    stop_early: bool = False
+    """Stop reading once the answer is certain enough by `target`; the reply says what was read."""
+    rung: Rung | None = None
+    """Buy exactly this rung, whatever the chances: the user wants it. None lets the router choose.
+    """
+    effort: Effort = Effort.NONE
+    """How long the workers reason over each chunk, where the model can."""
+    fresh: bool = False
+    """Read again what was read for the same question before."""
 
     @property
     def may_ask_cloud(self) -> bool:
         """Whether these wishes leave any way to the cloud."""
         return self.strategy is not StrategyName.LOCAL and self.privacy is not Rung.LOCAL
+
+    def check(self) -> None:
+        """Raise BadRequest for wishes that contradict one another."""
+        if self.stop_early and self.strategy not in _READS_ONCE:
+            raise BadRequest(
+                f"stop_early is for the strategies ladder and local; `{self.strategy}` has no "
+                "single reading that could stop. Leave one of the two out."
+            )
+        if self.stop_early and (self.alpha is not None or self.value_usd is not None):
+            raise BadRequest(
+                "stop_early goes by `target`; alpha and value_usd weigh whole readings. Leave out "
+                "stop_early, or state a target instead."
+            )
+        if self.rung is not None and self.strategy is not StrategyName.LADDER:
+            raise BadRequest(f"rung is for the strategy ladder, not for `{self.strategy}`.")
+        if self.rung is not None and self.stop_early:
+            raise BadRequest("stop_early and rung exclude one another: leave one of them out.")
+        if self.rung is Rung.LOCAL:
+            raise BadRequest("rung names what to buy; for `local` use the strategy local.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +115,10 @@ class Question:
             "alpha": self.options.alpha,
             "max_latency_s": self.options.max_latency_s,
             "redact": self.options.redact,
+            "stop_early": self.options.stop_early,
+            "rung": None if self.options.rung is None else self.options.rung.value,
+            "effort": self.options.effort.value,
+            "fresh": self.options.fresh,
         }
 
     @staticmethod
@@ -94,6 +134,10 @@ class Question:
             alpha=data.get("alpha"),
             max_latency_s=data.get("max_latency_s"),
             redact=data.get("redact", False),
+            stop_early=data.get("stop_early", False),
+            rung=None if data.get("rung") is None else Rung(data["rung"]),
+            effort=Effort(data.get("effort", Effort.NONE)),
+            fresh=data.get("fresh", False),
         )
         return Question(
             text=data["question"], document_ids=tuple(data["documents"]), options=options
@@ -108,17 +152,20 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobCounts:
-    """How the jobs of a question ended. Their sum is the number of jobs."""
+    """How the jobs of a question ended. The sum of the first three is the number of results."""
 
     answered: int = 0
     abstained: int = 0
     failed: int = 0
+    skipped: int = 0
+    """Planned and not done, because reading stopped early; the coverage says what that left out."""
 
     def __add__(self, other: JobCounts) -> JobCounts:
         return JobCounts(
             answered=self.answered + other.answered,
             abstained=self.abstained + other.abstained,
             failed=self.failed + other.failed,
+            skipped=self.skipped + other.skipped,
         )
 
 
@@ -195,7 +242,7 @@ class Reply:
         return {
             "answer": self.answer,
             "abstained": self.abstained,
-            "citations": [_citation_json(citation) for citation in self.citations],
+            "citations": [citation_json(citation) for citation in self.citations],
             "rung": self.rung.value,
             "p_correct": round(self.p_correct, 4),
             "p_correct_source": self.p_correct_source,
@@ -204,6 +251,7 @@ class Reply:
                 "answered": self.jobs.answered,
                 "abstained": self.jobs.abstained,
                 "failed": self.jobs.failed,
+                "skipped": self.jobs.skipped,
             },
             "cost": _receipt_json(self.receipt),
             "reason": self.reason,
@@ -213,7 +261,8 @@ class Reply:
         }
 
 
-def _citation_json(citation: Citation) -> dict[str, Any]:
+def citation_json(citation: Citation) -> dict[str, Any]:
+    """A citation as the faces show it."""
     return {
         "document": citation.document_name,
         "document_id": citation.document_id,
@@ -221,9 +270,7 @@ def _citation_json(citation: Citation) -> dict[str, Any]:
         "start": citation.start,
         "end": citation.end,
         "quote": citation.quote,
-        "table": None
-        if citation.headings is None
-        else dict(zip(("row", "column"), citation.headings, strict=True)),
+        "table": _table_json(citation),
         "verified": True,
     }
 

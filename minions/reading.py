@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from minions.chunking import chunk_document, chunking_key
 from minions.documents.model import Chunk, Document
 from minions.errors import BadRequest
-from minions.events import JobEnded, Observer, ReadingStarted
+from minions.events import JobEnded, Observer, ReadingStarted, ignore_events
 from minions.question import JobCounts
 from minions.retrieval import DocumentIndex
-from minions.store.model import LedgerEntry, Store
-from workers import EngineInfo, Job, JobResult, JobStatus, Sampling, WorkerPool
+from minions.store.model import LOCAL_OWNER, LedgerEntry, Store
+from workers import Effort, EngineInfo, Job, JobResult, JobStatus, Sampling, WorkerPool
 
 JOURNAL_EVERY_S = 0.5
 """Longest time that finished job results wait before they are on disk: a crash repeats at most
@@ -31,10 +31,14 @@ class Reading:
     chunks: Mapping[str, Chunk]
     """By chunk id, in reading order."""
     results: tuple[JobResult, ...]
-    """Exactly one per job (Law 1)."""
+    """Exactly one per job that was not skipped (Law 1)."""
     worker: EngineInfo
     index: DocumentIndex
     """Ranks the chunks for a question, without any model."""
+    n_skipped: int = 0
+    """Jobs that were not done because reading stopped early."""
+    reach: float = 1.0
+    """P(the answer's place was read), 0..1; below 1 only when reading stopped early."""
 
     @property
     def counts(self) -> JobCounts:
@@ -45,6 +49,7 @@ class Reading:
             answered=tally[JobStatus.ANSWERED],
             abstained=tally[JobStatus.ABSTAINED],
             failed=tally[JobStatus.FAILED],
+            skipped=self.n_skipped,
         )
 
     @property
@@ -90,14 +95,18 @@ async def chunks_of(
 
 
 def plan_jobs(
-    chunks: Sequence[Chunk], task: str, info: EngineInfo, sampling: Sampling
+    chunks: Sequence[Chunk],
+    task: str,
+    info: EngineInfo,
+    sampling: Sampling,
+    effort: Effort = Effort.NONE,
 ) -> list[Job]:
     """One job per chunk. The id is a hash of all that decides the result, so that the same work has
     the same id in every run."""
     jobs = []
     for chunk in chunks:
         identity = (chunk.chunk_id, task, info.model, info.model_sha256, info.prompt_version)
-        digest = hashlib.sha256(repr((*identity, sampling)).encode()).hexdigest()
+        digest = hashlib.sha256(repr((*identity, sampling, effort)).encode()).hexdigest()
         jobs.append(
             Job(
                 job_id=f"job_{digest[:24]}",
@@ -105,37 +114,109 @@ def plan_jobs(
                 chunk_text=chunk.text,
                 task=task,
                 sampling=sampling,
+                effort=effort,
             )
         )
     return jobs
 
 
-async def run_jobs(
-    jobs: Sequence[Job], pool: WorkerPool, store: Store, run_id: str, observe: Observer
-) -> tuple[JobResult, ...]:
-    """Every job's one result: journalled ones as they were, the rest from the pool.
+Watch = Callable[[Sequence[JobResult]], Awaitable[bool]]
+"""Told of all results so far at `is_checkpoint`; true when that is enough."""
 
-    Results reach journal and ledger in small batches, and whatever is finished is written also
-    when this is cancelled or fails."""
-    known = await _journalled(store, run_id)
-    results = {job.job_id: known[job.job_id] for job in jobs if job.job_id in known}
-    observe(ReadingStarted(n_jobs=len(jobs), n_resumed=len(results)))
-    waiting: list[JobResult] = []
-    written_at = time.monotonic()
-    stream = pool.run([job for job in jobs if job.job_id not in results])
-    try:
-        async with contextlib.aclosing(stream) as running:
-            async for result in running:
-                results[result.job_id] = result
-                waiting.append(result)
-                observe(JobEnded(chunk_id=result.chunk_id, status=result.status))
-                if time.monotonic() - written_at > JOURNAL_EVERY_S:
-                    batch, waiting = waiting, []
-                    await _write_down(batch, pool.info, store, run_id)
-                    written_at = time.monotonic()
-    finally:
-        await _write_down(waiting, pool.info, store, run_id)
-    return tuple(results[job.job_id] for job in jobs)
+WATCH_EVERY = 4
+"""Results between two looks at the first `WATCH_CLOSELY`; later looks come four times as rarely."""
+WATCH_CLOSELY = 64
+
+
+def is_checkpoint(n_results: int) -> bool:
+    """Whether a watch looks after so many results. By count and not by time, so that a reading
+    which is repeated stops at the same place."""
+    every = WATCH_EVERY if n_results <= WATCH_CLOSELY else 4 * WATCH_EVERY
+    return n_results % every == 0
+
+
+@dataclass(kw_only=True)
+class JobRun:
+    """The jobs of one reading: what is known already, what the pool does, what reaches the disk."""
+
+    run_id: str
+    pool: WorkerPool
+    store: Store
+    observe: Observer = ignore_events
+    fresh: bool = False
+    """Do not take over what an earlier run read."""
+    owner: str = LOCAL_OWNER
+    """Whose earlier readings may be taken over."""
+    _results: dict[str, JobResult] = field(default_factory=dict, init=False)
+    _waiting: list[JobResult] = field(default_factory=list, init=False)
+    _written_at: float = field(default=0.0, init=False)
+
+    async def run(
+        self, jobs: Sequence[Job], chunks: Mapping[str, Chunk], watch: Watch | None = None
+    ) -> tuple[JobResult, ...]:
+        """One result per job, in the order of `jobs`. Where `watch` says that it is enough, the
+        jobs without a result are given up, and are not among what is returned.
+
+        Results reach journal and ledger in small batches, and whatever is finished is written also
+        when this is cancelled or fails."""
+        n_resumed = await self._take_over(jobs)
+        order = dict.fromkeys(job.chunk_id for job in jobs)
+        self.observe(
+            ReadingStarted(
+                n_jobs=len(jobs),
+                n_resumed=n_resumed,
+                n_cached=len(self._results) - n_resumed,
+                chunks=tuple(chunks[chunk_id] for chunk_id in order),
+            )
+        )
+        for known in self._results.values():
+            self.observe(JobEnded(chunk_id=known.chunk_id, status=known.status, cached=True))
+        if watch is None or not self._results or not await watch(tuple(self._results.values())):
+            await self._work(jobs, watch)
+        return tuple(self._results[job.job_id] for job in jobs if job.job_id in self._results)
+
+    async def _take_over(self, jobs: Sequence[Job]) -> int:
+        """Results of this run's journal, whose number is returned, and of earlier runs with the
+        very same work.
+
+        The latter enter this run's journal, so that a resumed run sees what this one saw."""
+        wanted = [job.job_id for job in jobs]
+        journal = await _journalled(self.store, self.run_id)
+        self._results = {job_id: journal[job_id] for job_id in wanted if job_id in journal}
+        n_resumed = len(self._results)
+        missing = [job_id for job_id in wanted if job_id not in journal]
+        if missing and not self.fresh:
+            earlier = await self.store.known_job_results(missing, self.owner)
+            await self.store.record_job_results(self.run_id, list(earlier.values()))
+            self._results |= earlier
+        return n_resumed
+
+    async def _work(self, jobs: Sequence[Job], watch: Watch | None) -> None:
+        self._written_at = time.monotonic()
+        stream = self.pool.run([job for job in jobs if job.job_id not in self._results])
+        try:
+            async with contextlib.aclosing(stream) as running:
+                async for result in running:
+                    await self._keep(result)
+                    if watch and await self._is_enough(watch):
+                        return
+        finally:
+            await self._flush()
+
+    async def _is_enough(self, watch: Watch) -> bool:
+        return is_checkpoint(len(self._results)) and await watch(tuple(self._results.values()))
+
+    async def _keep(self, result: JobResult) -> None:
+        self._results[result.job_id] = result
+        self._waiting.append(result)
+        self.observe(JobEnded(chunk_id=result.chunk_id, status=result.status))
+        if time.monotonic() - self._written_at > JOURNAL_EVERY_S:
+            await self._flush()
+            self._written_at = time.monotonic()
+
+    async def _flush(self) -> None:
+        batch, self._waiting = self._waiting, []
+        await _write_down(batch, self.pool.info, self.store, self.run_id)
 
 
 async def _journalled(store: Store, run_id: str) -> dict[str, JobResult]:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from minions.question import Receipt
 from minions.store.model import LedgerEntry
 
 NANO = Decimal(1_000_000_000)
+AUDIT = "audit"
+"""Purpose of calls that only check an answer which was given already: in no receipt."""
 
 
 def cloud_spend_usd(entries: Sequence[LedgerEntry]) -> Decimal | None:
-    """Dollars of all cloud attempts; None as soon as one of them is unknown (Law 3)."""
-    costs = [entry.cost_nano_usd for entry in entries if entry.kind == "cloud"]
+    """Dollars of all cloud attempts for answers; None as soon as one is unknown (Law 3)."""
+    return _spent(entry for entry in entries if entry.kind == "cloud" and entry.purpose != AUDIT)
+
+
+def audit_spend_usd(entries: Sequence[LedgerEntry]) -> Decimal | None:
+    """Dollars of the shadow audit; None as soon as one is unknown."""
+    return _spent(entry for entry in entries if entry.kind == "cloud" and entry.purpose == AUDIT)
+
+
+def _spent(entries: Iterable[LedgerEntry]) -> Decimal | None:
+    costs = [entry.cost_nano_usd for entry in entries]
     if any(cost is None for cost in costs):
         return None
     return Decimal(sum(cost for cost in costs if cost is not None)) / NANO

@@ -25,7 +25,8 @@ import phonenumbers
 from stdnum import iban, luhn, numdb
 from stdnum.us import itin, ssn
 
-from minions.cloud.model import CloudRequest
+from minions.cloud.model import CloudRequest, Conversation
+from workers import Message, Role
 
 PLACEHOLDER = re.compile(r"\[[A-Z]+_[1-9]\d*\]")
 DEFAULT_REGION = "US"
@@ -146,6 +147,8 @@ def redact_request(redactor: Redactor, request: CloudRequest) -> tuple[CloudRequ
     """The request as it may leave, and what was hidden in it; itself when that is nothing.
 
     Its idempotency key covers the bytes that are sent: another redaction is another call."""
+    if request.conversation is not None:
+        return _redact_conversation(redactor, request, request.conversation)
     redacted = redactor.redact((request.instructions, request.content))
     if not redacted.originals:
         return request, redacted
@@ -155,6 +158,31 @@ def redact_request(redactor: Redactor, request: CloudRequest) -> tuple[CloudRequ
     key = f"call_{hashlib.sha256(identity.encode()).hexdigest()[:40]}"
     changed = replace(request, instructions=instructions, content=content, idempotency_key=key)
     return changed, redacted
+
+
+def _redact_conversation(
+    redactor: Redactor, request: CloudRequest, asked: Conversation
+) -> tuple[CloudRequest, Redacted]:
+    """The same for a chat: what was said and what tools were called with. The client's own
+    descriptions of its tools stay as they are."""
+    calls = [call for message in asked.messages for call in message.tool_calls]
+    said = [message.content for message in asked.messages]
+    redacted = redactor.redact((*said, *(call.arguments for call in calls)))
+    if not redacted.originals:
+        return request, redacted
+    contents, arguments = iter(redacted.texts), iter(redacted.texts[len(said) :])
+    turns = [
+        replace(
+            message,
+            content=next(contents),
+            tool_calls=tuple(replace(c, arguments=next(arguments)) for c in message.tool_calls),
+        )
+        for message in asked.messages
+    ]
+    hidden = replace(asked, messages=(Message(role=Role.SYSTEM, content=NOTE), *turns))
+    identity = json.dumps([request.idempotency_key, *hidden.texts])
+    key = f"call_{hashlib.sha256(identity.encode()).hexdigest()[:40]}"
+    return replace(request, conversation=hidden, idempotency_key=key), redacted
 
 
 class _Names:

@@ -23,7 +23,14 @@ from rich.text import Text
 
 from minions.documents import Document
 from minions.estimate import Estimate
-from minions.events import CloudDelta, Event, JobEnded, ReadingStarted, RungChosen
+from minions.events import (
+    CloudDelta,
+    DraftChanged,
+    Event,
+    JobEnded,
+    ReadingStarted,
+    RungChosen,
+)
 from minions.evidence.model import Citation
 from minions.offers import NO_CLOUD
 from minions.question import OfferView, Receipt, Reply
@@ -78,7 +85,7 @@ def _facts(reply: Reply) -> RenderableType:
     grid.add_row(
         "coverage",
         f"{reply.coverage:.1%} read; jobs: {jobs.answered} answered, {jobs.abstained} abstained, "
-        f"{jobs.failed} failed",
+        f"{jobs.failed} failed" + (f", {jobs.skipped} skipped" if jobs.skipped else ""),
     )
     grid.add_row("receipt", _receipt(reply.receipt))
     for i, offer in enumerate(reply.offers):
@@ -154,6 +161,7 @@ class ProgressView:
         self._task: TaskID | None = None
         self._tally = dict.fromkeys(JobStatus, 0)
         self._n_jobs = 0
+        self._draft: str | None = None
         self._began = time.monotonic()
 
     @contextmanager
@@ -169,6 +177,8 @@ class ProgressView:
             self._reading_started(event)
         elif isinstance(event, JobEnded):
             self._job_ended(event)
+        elif isinstance(event, DraftChanged):
+            self._draft_changed(event)
         elif isinstance(event, RungChosen):
             step = f"asking the cloud at `{event.rung}`" if event.rung else "keeping the answer"
             self._console.print(f"[dim]{step}: {escape(event.reason)}[/]")
@@ -176,16 +186,35 @@ class ProgressView:
             return  # a terminal shows the checked answer, not its preview
 
     def _reading_started(self, event: ReadingStarted) -> None:
-        self._n_jobs, self._began = event.n_jobs - event.n_resumed, time.monotonic()
+        n_known = event.n_resumed + event.n_cached
+        self._n_jobs, self._began = event.n_jobs - n_known, time.monotonic()
         if event.n_resumed:
             self._console.print(
                 f"[dim]taking up an unfinished run: {event.n_resumed} of {event.n_jobs} jobs were "
                 "done already[/]"
             )
+        if event.n_cached:
+            self._console.print(
+                f"[dim]{event.n_cached} of {event.n_jobs} chunks were read for this question "
+                "before (--fresh reads again)[/]"
+            )
         if self._live:
             self._task = self._bar.add_task("reading", total=self._n_jobs, tally="")
 
+    def _draft_changed(self, event: DraftChanged) -> None:
+        """A first answer while reading goes on; only where somebody watches."""
+        if not self._live or event.answer == self._draft:
+            return
+        self._draft = event.answer
+        place = f", page {event.citations[0].page}" if event.citations else ""
+        self._console.print(
+            f"[dim]so far ({event.coverage:.0%} read{place}, P {event.p_correct:.2f}):[/] "
+            f"{escape(event.answer)}"
+        )
+
     def _job_ended(self, event: JobEnded) -> None:
+        if event.cached:
+            return
         self._tally[event.status] += 1
         done = sum(self._tally.values())
         tally = ", ".join(f"{n} {status}" for status, n in self._tally.items() if n)

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from minions.question import as_number
-from minions.receipt import cloud_spend_usd
+from minions.receipt import audit_spend_usd, cloud_spend_usd
 from minions.store.model import LedgerEntry, RunRecord, RunStatus
 
 METHOD = (
@@ -22,7 +22,7 @@ METHOD = (
     "quoted when it was asked (its own `method` names model, tokens and price list), minus all "
     "that the ledger has for it, failed attempts included. What questions without an outcome cost "
     "(failed, cancelled, unfinished) is taken off the sum. An abstention counts as an outcome. "
-    "Questions with an unknown amount are in no sum."
+    "Questions with an unknown amount are in no sum. Shadow audits are paid beside all this."
 )
 NO_RATES = "not counted: set local_watts and usd_per_kwh, or card_usd_per_hour"
 _HOUR_S = Decimal(3600)
@@ -64,6 +64,8 @@ class QuestionSavings:
     cloud_only_usd: Decimal | None
     """The counterfactual; None when unknown, or when the question has no outcome."""
     method: str | None
+    audit_usd: Decimal | None
+    """Paid to check the answer afterwards, beside `cloud_usd`; None when a price is unknown."""
     local_s: float | None
     """Seconds of reading; None when nobody measured."""
     local_usd: Decimal | None
@@ -88,6 +90,7 @@ class QuestionSavings:
             "cloud_only_usd": as_number(self.cloud_only_usd),
             "saved_usd": as_number(self.saved_usd),
             "method": self.method,
+            "audit_usd": as_number(self.audit_usd),
             "local_s": self.local_s,
             "local_usd": as_number(self.local_usd),
         }
@@ -123,6 +126,16 @@ class Savings:
     def cloud_usd(self) -> Decimal:
         """Paid for all that is not unknown."""
         return _sum(q.cloud_usd for q in (*self.compared, *self.without_outcome))
+
+    @property
+    def audit_usd(self) -> Decimal:
+        """Paid for shadow audits, as far as known. In no other sum."""
+        return _sum(q.audit_usd for q in self.questions)
+
+    @property
+    def n_audits_unpriced(self) -> int:
+        """Questions whose audit has no known price, which `audit_usd` lacks."""
+        return sum(q.audit_usd is None for q in self.questions)
 
     @property
     def cloud_only_usd(self) -> Decimal:
@@ -162,6 +175,7 @@ class Savings:
             "saved_usd": as_number(self.saved_usd),
             "savings_ratio": None if ratio is None else round(float(ratio), 6),
             "method": METHOD,
+            "audit": {"usd": as_number(self.audit_usd), "n_unpriced": self.n_audits_unpriced},
             "local": {
                 "usd": as_number(self.local_usd),
                 "usd_per_hour": as_number(self.local_usd_per_hour),
@@ -211,6 +225,7 @@ def _of_run(run: RunRecord, entries: Sequence[LedgerEntry], rates: LocalRates) -
         cloud_usd=cloud_spend_usd(entries),
         cloud_only_usd=_decimal(cost.get("cloud_only_usd")) if finished else None,
         method=cost.get("cloud_only_method"),
+        audit_usd=audit_spend_usd(entries),
         local_s=local_s,
         local_usd=_local_usd(local_s, rates.usd_per_hour),
     )
@@ -228,6 +243,7 @@ def _of_ledger(run_id: str, entries: Sequence[LedgerEntry]) -> QuestionSavings:
         cloud_usd=cloud_spend_usd(entries),
         cloud_only_usd=None,
         method=None,
+        audit_usd=audit_spend_usd(entries),
         local_s=None,
         local_usd=None,
     )

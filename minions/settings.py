@@ -93,7 +93,16 @@ class Settings(BaseSettings):
     calibration: Path | None = Field(
         default=None, description="Fitted chances (minions eval calibrate RUN --out FILE)."
     )
+    chat_profile: Path | None = Field(
+        default=None, description="Fitted chat router (minions eval routing --save FILE)."
+    )
+    chat_document_tokens: int = Field(
+        default=4000, ge=100, description="Longer texts in chat messages are read as documents."
+    )
     target: float = Field(default=0.75, ge=0, le=1, description="P(correct) that is good enough.")
+    audit_rate: float = Field(
+        default=0.0, ge=0, le=1, description="Share of local answers that a service has audited."
+    )
     max_usd_per_day: Decimal | None = Field(
         default=None, ge=0, description="Hard cap on what all questions of a UTC day may cost."
     )
@@ -112,6 +121,22 @@ class Settings(BaseSettings):
     usd_per_kwh: Decimal | None = Field(default=None, ge=0, description="Price of that power.")
     card_usd_per_hour: Decimal | None = Field(
         default=None, ge=0, description="Amortisation of the card per hour of reading."
+    )
+
+    max_questions: int = Field(
+        default=512, ge=1, description="Questions that the service holds at once; more get a 429."
+    )
+    max_running: int = Field(
+        default=16, ge=1, description="Of these, questions that are worked on at the same time."
+    )
+    drain_s: float = Field(
+        default=20.0, ge=0, description="Seconds that running questions get when serve is stopped."
+    )
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="Log lines of serve: JSON objects, or text for people."
+    )
+    otel_endpoint: str | None = Field(
+        default=None, description="OTLP/HTTP collector that serve sends traces to (extra `otel`)."
     )
 
     @model_validator(mode="after")
@@ -139,6 +164,11 @@ class Settings(BaseSettings):
     @property
     def database(self) -> Path:
         return self.state_dir / "minions.db"
+
+    @property
+    def evals_dir(self) -> Path:
+        """Runs of `minions eval run --out` that the service shows."""
+        return self.state_dir / "evals"
 
     @property
     def has_cloud(self) -> bool:

@@ -18,7 +18,7 @@ from router import (
     verified_share,
     weakest_abstention,
 )
-from workers import EngineInfo, JobStatus
+from workers import Effort, EngineInfo, JobStatus
 
 RANKED_CHUNKS = 20
 """Chunks of the retrieval ranking that its signals look at."""
@@ -57,13 +57,15 @@ def signals_of(question: str, evidence: Evidence, reading: Reading) -> Signals:
     )
 
 
-def calibration_key(worker: EngineInfo) -> CalibrationKey:
-    """What a calibration of this worker is kept under."""
+def calibration_key(worker: EngineInfo, effort: Effort = Effort.NONE) -> CalibrationKey:
+    """What a calibration of this worker is kept under. Reasoning changes its answers as another
+    prompt would, so it is part of the prompt's version."""
+    reasoned = "" if effort is Effort.NONE else f"+{effort}"
     return CalibrationKey(
         model=worker.model,
         model_sha256=worker.model_sha256,
         quantisation=worker.quantisation,
-        prompt_version=worker.prompt_version,
+        prompt_version=worker.prompt_version + reasoned,
     )
 
 

@@ -5,6 +5,7 @@ from router.decision import Decision, Offer, Wishes, choose, closed_because
 from router.plan import Plan, choose_by_value, plan_purchases
 from router.prior import p_cloud, p_cloud_answer, p_local
 from router.profile import Calibration, CalibrationKey, StaleCalibration
+from router.reach import STOPPABLE, reach
 from router.risk import (
     Audit,
     RiskRow,
@@ -34,6 +35,7 @@ from router.signals import (
 __all__ = [
     "CALIBRATED",
     "PRIOR",
+    "STOPPABLE",
     "Audit",
     "Calibration",
     "CalibrationKey",
@@ -69,6 +71,7 @@ __all__ = [
     "plan_purchases",
     "question_type",
     "rank_of",
+    "reach",
     "retrieval_gap",
     "sample_agreement",
     "verified_share",

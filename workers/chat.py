@@ -104,3 +104,9 @@ class ChatResult:
     """Set exactly when failed: what happened and whether a retry may help."""
     elapsed_s: float = 0.0
     """Seconds from submission to result."""
+
+
+def cut_at_stop(text: str, stops: tuple[str, ...]) -> str:
+    """`text` up to the first of `stops` in it."""
+    ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text

@@ -18,13 +18,14 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from workers.chat import ChatDelta, ChatJob, ChatResult
 from workers.errors import EngineUnavailable
 from workers.jobs import Job, JobResult, JobStatus
-from workers.seams import Engine, EngineInfo, Tokenizer
+from workers.seams import Engine, EngineInfo, Outcome, TextSink, Tokenizer, Work
 
 MAX_CRASHES = 2
 """Crashes of the engine with a job in it after which that job is failed."""
@@ -36,11 +37,11 @@ are there are failed: else every job of a long run would load the model twice fo
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Run:
-    """One call of `run()`. Belongs to the engine thread, but for `results`."""
+    """One call of `run()` or `chat()`. Belongs to the engine thread, but for `outputs`."""
 
     loop: asyncio.AbstractEventLoop
-    results: asyncio.Queue[JobResult]
-    groups: deque[deque[Job]]
+    outputs: asyncio.Queue[Outcome | ChatDelta]
+    groups: deque[deque[Work]]
     """Waiting jobs by chunk, in the order in which the chunks first appear."""
     started_at: float
     next_deadline: float | None
@@ -53,8 +54,10 @@ class _Flight:
     """A job inside the engine, or on its way back into it after a crash."""
 
     run: _Run
-    job: Job
+    job: Work
     crashes: int = 0
+    has_spoken: bool = False
+    """Whether pieces of its answer were handed on, which can't be taken back."""
 
 
 @dataclass(slots=True)
@@ -100,7 +103,7 @@ class _FairQueue:
         self.add(run)
         return [_Flight(run=run, job=job) for job in late]
 
-    def remove(self, run: _Run) -> list[Job]:
+    def remove(self, run: _Run) -> list[Work]:
         """Forget a run; returns the jobs that were still waiting."""
         if run in self.runs:
             self.runs.remove(run)
@@ -179,7 +182,17 @@ class InlinePool:
                 f"job ids must be unique within a run: {doubled[0]!r} and "
                 f"{len(doubled) - 1} other ids are used more than once"
             )
-        return self._stream(list(jobs))
+        return self._results(list(jobs))
+
+    async def chat(self, job: ChatJob, on_text: TextSink | None = None) -> ChatResult:
+        """See `WorkerPool.chat`. Raises EngineUnavailable when the pool is closed."""
+        async with aclosing(self._outputs([job])) as outputs:
+            async for output in outputs:
+                if isinstance(output, ChatResult):
+                    return output
+                if isinstance(output, ChatDelta) and on_text is not None:
+                    on_text(output.text)
+        raise AssertionError("a chat's outputs end with its result")
 
     async def close(self) -> None:
         """Stop the thread and free the engine; unfinished jobs end FAILED. Safe to call twice."""
@@ -189,20 +202,30 @@ class InlinePool:
                 self._inbox.put(self._stop)
         await asyncio.to_thread(self._thread.join)
 
-    async def _stream(self, jobs: list[Job]) -> AsyncGenerator[JobResult, None]:
+    async def _results(self, jobs: list[Job]) -> AsyncGenerator[JobResult, None]:
+        async with aclosing(self._outputs(jobs)) as outputs:
+            async for output in outputs:
+                if isinstance(output, JobResult):
+                    yield output
+
+    async def _outputs(self, jobs: Sequence[Work]) -> AsyncGenerator[Outcome | ChatDelta, None]:
+        """All that comes of `jobs`, until each has its outcome."""
         await self.ready()
         now = time.monotonic()
         run = _Run(
             loop=asyncio.get_running_loop(),
-            results=asyncio.Queue(),
+            outputs=asyncio.Queue(),
             groups=_by_chunk(jobs),
             started_at=now,
             next_deadline=_earliest_deadline(jobs, now),
         )
         self._send(partial(self._waiting.add, run))
         try:
-            for _ in jobs:
-                yield await run.results.get()
+            n_left = len(jobs)
+            while n_left:
+                output = await run.outputs.get()
+                n_left -= not isinstance(output, ChatDelta)
+                yield output
         finally:
             self._inbox.put(partial(self._abandon, run))
 
@@ -275,8 +298,8 @@ class InlinePool:
         except Exception as error:  # noqa: BLE001 - an engine is a plug-in: its jobs must still end
             self._recover(error)
             return
-        for result in ended:
-            self._land(result)
+        for output in ended:
+            self._land(output)
         if self._flights and engine.n_pending == 0:
             self._fail(self._take_flights(), "the engine gave no result for this job; retry it")
 
@@ -311,31 +334,34 @@ class InlinePool:
             left_s = max(left_s - (time.monotonic() - run.started_at), 0.0)
         engine.submit(replace(job, job_id=ticket, deadline_s=left_s))
 
-    def _land(self, result: JobResult) -> None:
-        flight = self._flights.pop(result.job_id, None)
+    def _land(self, output: Outcome | ChatDelta) -> None:
+        flight = self._flights.get(output.job_id)
         if flight is None:
             return  # an engine that doubles a result must not double it here
+        if isinstance(output, ChatDelta):
+            flight.has_spoken = True
+            self._send_back(flight, replace(output, job_id=flight.job.job_id))
+            return
+        del self._flights[output.job_id]
         self._crashes_in_a_row = 0
-        self._deliver(flight, result)
+        self._deliver(flight, output)
 
-    def _deliver(self, flight: _Flight, result: JobResult) -> None:
+    def _deliver(self, flight: _Flight, outcome: Outcome) -> None:
+        elapsed_s = time.monotonic() - flight.run.started_at
+        self._send_back(flight, replace(outcome, job_id=flight.job.job_id, elapsed_s=elapsed_s))
+
+    def _send_back(self, flight: _Flight, output: Outcome | ChatDelta) -> None:
         run = flight.run
         if run.abandoned:
             return
-        elapsed_s = time.monotonic() - run.started_at
-        own = replace(result, job_id=flight.job.job_id, elapsed_s=elapsed_s)
         try:
-            run.loop.call_soon_threadsafe(run.results.put_nowait, own)
+            run.loop.call_soon_threadsafe(run.outputs.put_nowait, output)
         except RuntimeError:  # its event loop is closed: nobody is left to tell
             self._abandon(run)
 
     def _fail(self, flights: Iterable[_Flight], error: str) -> None:
         for flight in flights:
-            job = flight.job
-            failed = JobResult(
-                job_id=job.job_id, chunk_id=job.chunk_id, status=JobStatus.FAILED, error=error
-            )
-            self._deliver(flight, failed)
+            self._deliver(flight, _failed(flight.job, error))
 
     def _take_flights(self) -> list[_Flight]:
         flights, self._flights = list(self._flights.values()), {}
@@ -345,10 +371,13 @@ class InlinePool:
         """Give the jobs that were in the crash another chance, each alone, in a new engine."""
         self._crashes_in_a_row += 1
         crashed = [replace(flight, crashes=flight.crashes + 1) for flight in self._take_flights()]
-        guilty = [flight for flight in crashed if flight.crashes >= MAX_CRASHES]
-        self._suspects.extend(flight for flight in crashed if flight.crashes < MAX_CRASHES)
+        spoken = [flight for flight in crashed if flight.has_spoken]
+        silent = [flight for flight in crashed if not flight.has_spoken]
+        guilty = [flight for flight in silent if flight.crashes >= MAX_CRASHES]
+        self._suspects.extend(flight for flight in silent if flight.crashes < MAX_CRASHES)
         self._suspects = deque(flight for flight in self._suspects if not flight.run.abandoned)
         self._to_cancel = []
+        self._fail(spoken, f"the engine crashed while the answer was written: {error}. Ask again")
         self._fail(guilty, f"the engine crashed {MAX_CRASHES} times in this job: {error}")
         if self._crashes_in_a_row >= MAX_CRASHES_IN_A_ROW:
             self._fail_everything(
@@ -411,17 +440,25 @@ class _CurrentTokenizer:
             return engine.tokenizer.count(text)
 
 
-def _by_chunk(jobs: Iterable[Job]) -> deque[deque[Job]]:
-    groups: dict[str, deque[Job]] = {}
+def _failed(job: Work, error: str) -> Outcome:
+    if isinstance(job, ChatJob):
+        return ChatResult(job_id=job.job_id, status=JobStatus.FAILED, error=error)
+    return JobResult(job_id=job.job_id, chunk_id=job.chunk_id, status=JobStatus.FAILED, error=error)
+
+
+def _by_chunk(jobs: Iterable[Work]) -> deque[deque[Work]]:
+    """Groups of jobs that belong together; a chat is a group of its own."""
+    groups: dict[str, deque[Work]] = {}
     for job in jobs:
-        groups.setdefault(job.chunk_id, deque()).append(job)
+        key = job.job_id if isinstance(job, ChatJob) else job.chunk_id
+        groups.setdefault(key, deque()).append(job)
     return deque(groups.values())
 
 
-def _earliest_deadline(jobs: Iterable[Job], started_at: float) -> float | None:
+def _earliest_deadline(jobs: Iterable[Work], started_at: float) -> float | None:
     deadlines = [started_at + job.deadline_s for job in jobs if job.deadline_s is not None]
     return min(deadlines, default=None)
 
 
-def _is_late(run: _Run, job: Job, now: float) -> bool:
+def _is_late(run: _Run, job: Work, now: float) -> bool:
     return job.deadline_s is not None and now >= run.started_at + job.deadline_s

@@ -24,10 +24,19 @@ from openai.types.chat import ChatCompletion, ChatCompletionTokenLogprob
 from openai.types.chat.chat_completion import Choice
 
 from workers.answer import parse_answer
+from workers.chat import ChatDelta, ChatJob, ChatResult
 from workers.errors import EngineCrashed, EngineUnavailable, JobRejected
 from workers.jobs import Job, JobResult, JobStatus, WorkerUsage
+from workers.openai_chat import (
+    ChatDraft,
+    chat_body,
+    effort_body,
+    efforts_of,
+    prompt_tokens,
+    usage_of,
+)
 from workers.prompt import worker_prompt
-from workers.seams import EngineInfo, Tokenizer
+from workers.seams import EngineInfo, Outcome, Tokenizer, Work
 from workers.vocabulary import TiktokenTokenizer
 
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -87,13 +96,16 @@ class OpenAIEngine:
             n_slots=n_slots,
             has_logits=False,
             shares_prefixes=False,
+            chats=True,
+            efforts=efforts_of(model),
         )
         self._timeout_s = timeout_s
         self._extras = _EXTRAS
         self._client = _client(base_url, api_key, timeout_s)
         self._loop = asyncio.new_event_loop()
         self._slots = asyncio.Semaphore(n_slots)
-        self._tasks: dict[asyncio.Task[JobResult], tuple[Job, float]] = {}
+        self._tasks: dict[asyncio.Task[Outcome], tuple[Work, float]] = {}
+        self._spoken: list[ChatDelta] = []
 
     @classmethod
     def connect(
@@ -128,7 +140,7 @@ class OpenAIEngine:
         texts = (parts.instructions, parts.before_chunk, parts.between, task, parts.after_task)
         return 10 + sum(map(self._tokenizer.count, texts))
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         submitted_at = self._loop.time()
         task = self._loop.create_task(self._run(job, submitted_at))
         self._tasks[task] = (job, submitted_at)
@@ -138,7 +150,7 @@ class OpenAIEngine:
             if job.job_id == job_id:
                 task.cancel()
 
-    def step(self) -> list[JobResult]:
+    def step(self) -> list[Outcome | ChatDelta]:
         """Wait up to 50 ms for a request to end."""
         if self._loop.is_closed():
             raise EngineCrashed("the engine is closed: build a new one")
@@ -147,7 +159,8 @@ class OpenAIEngine:
                 asyncio.wait(self._tasks, timeout=STEP_S, return_when=asyncio.FIRST_COMPLETED)
             )
         done = [task for task in self._tasks if task.done()]
-        return [self._result_of(task, *self._tasks.pop(task)) for task in done]
+        spoken, self._spoken = self._spoken, []
+        return [*spoken, *(self._result_of(task, *self._tasks.pop(task)) for task in done)]
 
     def close(self) -> None:
         if self._loop.is_closed():
@@ -162,17 +175,19 @@ class OpenAIEngine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
 
-    def _result_of(self, task: asyncio.Task[JobResult], job: Job, submitted_at: float) -> JobResult:
+    def _result_of(self, task: asyncio.Task[Outcome], job: Work, submitted_at: float) -> Outcome:
         if task.cancelled():
             return self._failed(job, submitted_at, "cancelled by the caller")
         return task.result()
 
-    async def _run(self, job: Job, submitted_at: float) -> JobResult:
+    async def _run(self, job: Work, submitted_at: float) -> Outcome:
         """One job from its submission to its result."""
         until = None if job.deadline_s is None else submitted_at + job.deadline_s
         try:
             async with asyncio.timeout_at(until), self._slots:
                 self._check_length(job)
+                if isinstance(job, ChatJob):
+                    return self._read_chat(job, await self._converse(job), submitted_at)
                 completion = await self._complete(job)
             return self._read(job, completion, submitted_at)
         except TimeoutError:
@@ -186,7 +201,7 @@ class OpenAIEngine:
             error = f"{self._base_url} sent a chat completion with a wrong field: {fault}"
         return self._failed(job, submitted_at, error)
 
-    def _check_length(self, job: Job) -> None:
+    def _check_length(self, job: Work) -> None:
         needed = self._prompt_tokens(job) + job.sampling.max_output_tokens
         if needed > self._info.context_tokens:
             raise JobRejected(
@@ -194,7 +209,9 @@ class OpenAIEngine:
                 f"context of {self._info.model} is {self._info.context_tokens}: use smaller chunks"
             )
 
-    def _prompt_tokens(self, job: Job) -> int:
+    def _prompt_tokens(self, job: Work) -> int:
+        if isinstance(job, ChatJob):
+            return prompt_tokens(job, self._tokenizer)
         return self.prompt_overhead_tokens(job.task) + self._tokenizer.count(job.chunk_text)
 
     async def _complete(self, job: Job) -> ChatCompletion:
@@ -211,6 +228,7 @@ class OpenAIEngine:
 
     async def _request(self, job: Job, extras: dict[str, Any]) -> ChatCompletion:
         parts, sampling = self._prompt, job.sampling
+        effort: dict[str, Any] = dict(effort_body(job.effort, self._info.efforts))
         user = "".join(
             (parts.before_chunk, job.chunk_text, parts.between, job.task, parts.after_task)
         )
@@ -223,6 +241,7 @@ class OpenAIEngine:
             temperature=sampling.temperature,
             seed=sampling.seed,
             max_tokens=sampling.max_output_tokens,
+            **effort,
             **extras,
         )
         if not isinstance(completion, ChatCompletion) or not completion.choices:
@@ -232,21 +251,65 @@ class OpenAIEngine:
             )
         return completion
 
+    async def _converse(self, job: ChatJob) -> ChatDraft:
+        """Stream the next turn. Raises ValueError for what is no stream of a chat completion."""
+        draft = ChatDraft(
+            on_text=lambda text: self._spoken.append(ChatDelta(job_id=job.job_id, text=text))
+        )
+        stream = await self._client.chat.completions.create(
+            model=self._info.model,
+            stream=True,
+            stream_options={"include_usage": True},
+            **chat_body(job, self._info.efforts),
+        )
+        async with stream:
+            async for chunk in stream:
+                draft.add(chunk)
+        if draft.finish_reason is None:
+            raise ValueError(
+                f"{self._base_url} ended the stream before the answer ended, or sent no chat "
+                "completion: does the URL end in /v1? A retry may help"
+            )
+        return draft
+
+    def _read_chat(self, job: ChatJob, draft: ChatDraft, submitted_at: float) -> ChatResult:
+        usage = draft.counted(job, self._tokenizer)
+        cut = self._cut_prompt(job, usage)
+        if cut is not None:
+            return self._failed_chat(job, submitted_at, cut, usage)
+        return ChatResult(
+            job_id=job.job_id,
+            status=JobStatus.ANSWERED,
+            text="".join(draft.text),
+            tool_calls=draft.tool_calls,
+            analysis="".join(draft.analysis),
+            finish_reason=draft.reason,
+            logprob=draft.mean_logprob,
+            usage=usage,
+            elapsed_s=self._loop.time() - submitted_at,
+        )
+
+    def _cut_prompt(self, job: Work, usage: WorkerUsage) -> str | None:
+        """What is wrong when the server has read only a part of the prompt."""
+        ours = self._prompt_tokens(job)
+        if usage.prompt_tokens >= CUT_PROMPT_SHARE * ours:
+            return None
+        return (
+            f"the server read {usage.prompt_tokens} tokens of a prompt of about {ours}: "
+            "its context is too small (Ollama: set OLLAMA_CONTEXT_LENGTH)"
+        )
+
     def _read(self, job: Job, completion: ChatCompletion, submitted_at: float) -> JobResult:
         choice = completion.choices[0]
         raw = choice.message.content or ""
         usage = self._usage(job, completion, raw)
-        ours = self._prompt_tokens(job)
-        if usage.prompt_tokens < CUT_PROMPT_SHARE * ours:
-            error = (
-                f"the server read {usage.prompt_tokens} tokens of a prompt of about {ours}: "
-                "its context is too small (Ollama: set OLLAMA_CONTEXT_LENGTH)"
-            )
-            return self._failed(job, submitted_at, error, usage, raw)
+        cut = self._cut_prompt(job, usage)
+        if cut is not None:
+            return self._failed_job(job, submitted_at, cut, usage, raw)
         try:
             parsed = parse_answer(raw, complete=choice.finish_reason != "length")
         except ValueError as fault:
-            return self._failed(job, submitted_at, _unusable(job, choice, fault), usage, raw)
+            return self._failed_job(job, submitted_at, _unusable(job, choice, fault), usage, raw)
         margin, logprob = value_confidence(_logprobs(choice))
         return JobResult(
             job_id=job.job_id,
@@ -268,16 +331,25 @@ class OpenAIEngine:
             prompt = self._prompt_tokens(job)
             output = self._tokenizer.count(raw)
             return WorkerUsage(prompt_tokens=prompt, prefilled_tokens=prompt, output_tokens=output)
-        cached = counted.prompt_tokens_details and counted.prompt_tokens_details.cached_tokens
-        details = counted.completion_tokens_details
-        return WorkerUsage(
-            prompt_tokens=counted.prompt_tokens,
-            prefilled_tokens=max(counted.prompt_tokens - (cached or 0), 0),
-            output_tokens=counted.completion_tokens,
-            reasoning_tokens=(details and details.reasoning_tokens) or 0,
+        return usage_of(counted)
+
+    def _failed(self, job: Work, submitted_at: float, error: str) -> Outcome:
+        if isinstance(job, ChatJob):
+            return self._failed_chat(job, submitted_at, error)
+        return self._failed_job(job, submitted_at, error)
+
+    def _failed_chat(
+        self, job: ChatJob, submitted_at: float, error: str, usage: WorkerUsage | None = None
+    ) -> ChatResult:
+        return ChatResult(
+            job_id=job.job_id,
+            status=JobStatus.FAILED,
+            usage=usage or WorkerUsage(),
+            error=error,
+            elapsed_s=self._loop.time() - submitted_at,
         )
 
-    def _failed(
+    def _failed_job(
         self,
         job: Job,
         submitted_at: float,

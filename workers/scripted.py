@@ -1,159 +1,76 @@
 """`ScriptedEngine`: the second implementation of the Engine seam, for tests, demos and simulators.
 
 It runs no model. A script, a function `Job -> ScriptedReply`, says what each job answers, how many
-steps it takes and whether it fails, crashes the engine or hangs. The default, `KeywordReader`, is a
-small honest reader: it can only quote the chunk, and abstains when no sentence fits the task.
+steps it takes and whether it fails, crashes the engine or hangs; another, `ChatJob ->
+ScriptedTurn`, does the same for conversations. The defaults can only quote what they were given.
 """
 
 from __future__ import annotations
 
-import enum
 import json
-import math
-import re
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from workers.chat import ChatDelta, ChatJob, ChatResult, cut_at_stop
 from workers.errors import EngineCrashed
 from workers.jobs import Job, JobResult, JobStatus, WorkerUsage
 from workers.prompt import WorkerPrompt, worker_prompt
-from workers.seams import EngineInfo
-
-_WORD = re.compile(r"\w+")
-_TOKEN = re.compile(r"\s?\w{1,16}|\s?[^\w\s]|\s+")
-# Ends at a full stop before white space, at an empty line, or after 300 characters.
-_SENTENCE = re.compile(r"\S(?:[^.!?\n]|[.!?](?=\S)|\n(?!\s*\n)){0,300}[.!?]*")
-_STOP_WORDS = frozenset(
-    _WORD.findall(
-        "a an and any are as at be been by did do does for from had has have how i in is it "
-        "its many much no of on or shall should that the their there this to under was were "
-        "what when where which who whom whose why will with would you your"
-    )
+from workers.scripted_chat import (
+    ChatScript,
+    QuotingPartner,
+    ScriptedTurn,
+    prompt_texts,
 )
+from workers.scripted_reader import (
+    Fault,
+    KeywordReader,
+    Rule,
+    RuleTable,
+    Script,
+    ScriptedReply,
+    WordTokenizer,
+    best_sentence,
+)
+from workers.seams import EngineInfo, Outcome, Work
+
+__all__ = [
+    "ChatScript",
+    "Fault",
+    "KeywordReader",
+    "QuotingPartner",
+    "Rule",
+    "RuleTable",
+    "Script",
+    "ScriptedEngine",
+    "ScriptedReply",
+    "ScriptedTurn",
+    "WordTokenizer",
+    "best_sentence",
+]
+
 _IDLE_S = 0.001
-
-
-class Fault(enum.StrEnum):
-    """What a script can do to a job instead of answering it."""
-
-    FAIL = "fail"
-    """The job alone ends FAILED."""
-    CRASH = "crash"
-    """The engine dies: `step()` raises EngineCrashed."""
-    HANG = "hang"
-    """The job never ends by itself, only by cancel or deadline."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScriptedReply:
-    """What one job does."""
-
-    answer: str | None = None
-    """None abstains."""
-    citation: str | None = None
-    """A quote of the chunk, as a model would write it (nothing checks it here)."""
-    margin: float = 1.0
-    """As `JobResult.margin`, in logits."""
-    logprob: float = -0.1
-    """As `JobResult.logprob`, in nats; only an answer carries it."""
-    steps: int = 1
-    """Service time: engine steps from admission to the end, at least 1."""
-    fault: Fault | None = None
-    """What happens at the end of the service time instead of a reply."""
-
-
-Script = Callable[[Job], ScriptedReply]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeywordReader:
-    """Answers with the chunk's sentence that holds most of the task's words; abstains below."""
-
-    threshold: float = 0.5
-    """Share of the task's content words that a sentence must hold, 0 to 1."""
-    steps: int = 1
-    """Service time of every job, in steps."""
-
-    def __call__(self, job: Job) -> ScriptedReply:
-        sentence, overlap = best_sentence(job.chunk_text, job.task)
-        found = overlap >= self.threshold and sentence != ""
-        return ScriptedReply(
-            answer=sentence if found else None,
-            citation=sentence if found else None,
-            margin=10 * abs(overlap - self.threshold),
-            logprob=math.log(max(overlap, 1e-3)),
-            steps=self.steps,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
-    """One row of a `RuleTable`."""
-
-    contains: str
-    """Applies to jobs whose chunk or task holds this text; the empty text applies to all."""
-    reply: ScriptedReply
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RuleTable:
-    """A script as a table: the first rule that applies decides; without one, `otherwise` does."""
-
-    rules: tuple[Rule, ...]
-    otherwise: Script = KeywordReader()
-
-    def __call__(self, job: Job) -> ScriptedReply:
-        for rule in self.rules:
-            if rule.contains in job.chunk_text or rule.contains in job.task:
-                return rule.reply
-        return self.otherwise(job)
-
-
-def best_sentence(text: str, task: str) -> tuple[str, float]:
-    """The sentence of `text` with the largest share of the task's content words, and that share.
-
-    The first wins a tie. ("", 0.0) when there is no sentence or the task has no content word.
-    """
-    wanted = _content_words(task)
-    best, best_overlap = "", 0.0
-    for match in _SENTENCE.finditer(text):
-        overlap = len(wanted & _content_words(match.group())) / max(len(wanted), 1)
-        if overlap > best_overlap:
-            best, best_overlap = match.group().rstrip(), overlap
-    return best, best_overlap
-
-
-def _content_words(text: str) -> set[str]:
-    return {word for word in _WORD.findall(text.casefold()) if word not in _STOP_WORDS}
-
-
-class WordTokenizer:
-    """Words (in pieces of 16 characters), punctuation and runs of white space, each with the space
-    before it. Every character belongs to a token, so text that is not empty counts at least 1."""
-
-    def encode(self, text: str) -> list[int]:
-        """One id per token, the same in every process; different tokens may share an id."""
-        return [zlib.crc32(t.encode("utf-8", "surrogatepass")) for t in _TOKEN.findall(text)]
-
-    def count(self, text: str) -> int:
-        """Number of tokens."""
-        return sum(1 for _ in _TOKEN.finditer(text))
 
 
 @dataclass(kw_only=True, slots=True)
 class _Running:
     """A submitted job on its way to its result."""
 
-    job: Job
+    job: Work
     submitted_at: float
-    reply: ScriptedReply | None = None
+    admitted: bool = False
+    fault: Fault | None = None
     steps_left: int = 0
     prompt_tokens: int = 0
     prefilled_tokens: int = 0
     cancelled: bool = False
+    reply: ScriptedReply | None = None
+    """Of an admitted `Job`."""
+    turn: ScriptedTurn | None = None
+    """Of an admitted `ChatJob`."""
+    unsaid: deque[str] = field(default_factory=deque)
+    """Pieces of the turn that are still to be streamed."""
 
 
 class ScriptedEngine:
@@ -163,19 +80,23 @@ class ScriptedEngine:
         self,
         script: Script | None = None,
         *,
+        chat_script: ChatScript | None = None,
+        chats: bool = True,
         n_slots: int = 4,
         context_tokens: int = 8192,
         model: str = "scripted",
         step_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`step_s` seconds are slept in each step; `clock` returns seconds, for deadlines."""
+        """`chats` False refuses conversations, as a model does that only extracts. `step_s` seconds
+        are slept in each step; `clock` returns seconds, for deadlines."""
         if n_slots < 1:
             raise ValueError(f"n_slots is {n_slots}, must be at least 1")
         self._script = script or KeywordReader()
+        self._chat_script = chat_script or QuotingPartner()
         self._tokenizer = WordTokenizer()
         self._prompt: WorkerPrompt = worker_prompt()
-        self._info = _describe(model, context_tokens, n_slots, self._prompt.version)
+        self._info = _describe(model, context_tokens, n_slots, self._prompt.version, chats=chats)
         self._step_s = step_s
         self._clock = clock
         self._queue: deque[_Running] = deque()
@@ -200,7 +121,7 @@ class ScriptedEngine:
         frame = (parts.instructions, parts.before_chunk, parts.between, task, parts.after_task)
         return sum(map(self._tokenizer.count, (*frame, parts.prefill)))
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         self._queue.append(_Running(job=job, submitted_at=self._clock()))
 
     def cancel(self, job_id: str) -> None:
@@ -208,87 +129,136 @@ class ScriptedEngine:
             if running.job.job_id == job_id:
                 running.cancelled = True
 
-    def step(self) -> list[JobResult]:
+    def step(self) -> list[Outcome | ChatDelta]:
         if self._dead:
             raise EngineCrashed(self._dead)
         time.sleep(self._step_s)
-        ended = self._drop_cancelled_and_late() + self._admit() + self._serve()
-        if not ended and self._active and all(map(_hangs, self._active)):
+        output = [*self._drop_cancelled_and_late(), *self._admit(), *self._speak(), *self._serve()]
+        if not output and self._active and all(map(_hangs, self._active)):
             time.sleep(_IDLE_S)  # nothing will change soon: whoever loops over step must not spin
-        return ended
+        return output
 
     def close(self) -> None:
         self._dead = "the scripted engine is closed: build a new one"
         self._queue.clear()
         self._active.clear()
 
-    def _drop_cancelled_and_late(self) -> list[JobResult]:
+    def _drop_cancelled_and_late(self) -> list[Outcome]:
         now = self._clock()
-        ended, active, queue = [], [], deque[_Running]()
+        ended: list[Outcome] = []
+        active, queue = [], deque[_Running]()
         for running in (*self._active, *self._queue):
             reason = _reason_to_stop(running, now)
             if reason is not None:
                 ended.append(self._failed(running, reason))
-            elif running.reply is not None:
+            elif running.admitted:
                 active.append(running)
             else:
                 queue.append(running)
         self._active, self._queue = active, queue
         return ended
 
-    def _admit(self) -> list[JobResult]:
-        """Fill the free slots; jobs whose prompt is too long end at once."""
-        ended = []
+    def _admit(self) -> list[Outcome]:
+        """Fill the free slots; jobs that can't run here end at once."""
+        ended: list[Outcome] = []
         while self._queue and len(self._active) < self._info.n_slots:
             running = self._queue.popleft()
-            self._prefill(running)
-            if running.prompt_tokens > self._info.context_tokens:
-                ended.append(self._failed(running, self._too_long(running)))
+            refusal = self._refusal(running)
+            if refusal is not None:
+                ended.append(self._failed(running, refusal))
             else:
+                running.admitted = True
                 self._active.append(running)
         return ended
 
-    def _prefill(self, running: _Running) -> None:
+    def _refusal(self, running: _Running) -> str | None:
+        """Read the prompt; why the job can't run, or None."""
+        if isinstance(running.job, ChatJob):
+            if not self._info.chats:
+                return f"{self._info.model} only extracts and can't chat: use a model that does"
+            self._begin_turn(running, running.job)
+        else:
+            self._prefill(running, running.job)
+        return self._too_long(running)
+
+    def _begin_turn(self, running: _Running, job: ChatJob) -> None:
+        running.prompt_tokens = sum(map(self._tokenizer.count, prompt_texts(job)))
+        running.prefilled_tokens = running.prompt_tokens
+        running.turn = turn = self._chat_script(job)
+        pieces = ScriptedTurn(text=cut_at_stop(turn.text, job.stop)).pieces
+        running.unsaid = deque(pieces[: job.sampling.max_output_tokens])
+        running.fault, running.steps_left = turn.fault, len(running.unsaid) + 1
+
+    def _prefill(self, running: _Running, job: Job) -> None:
         """Count the prompt; the chunk that was read last is still in memory and costs nothing."""
-        job = running.job
         overhead = self.prompt_overhead_tokens(job.task)
         chunk = self._tokenizer.count(job.chunk_text)
         shared = job.chunk_id == self._resident_chunk
         running.prompt_tokens = overhead + chunk
         running.prefilled_tokens = overhead if shared else overhead + chunk
         self._resident_chunk = job.chunk_id
-        running.reply = self._script(job)
-        running.steps_left = max(running.reply.steps, 1)
+        running.reply = reply = self._script(job)
+        running.fault, running.steps_left = reply.fault, max(reply.steps, 1)
 
-    def _too_long(self, running: _Running) -> str:
+    def _too_long(self, running: _Running) -> str | None:
+        if running.prompt_tokens <= self._info.context_tokens:
+            return None
         return (
             f"the prompt has {running.prompt_tokens} tokens, the context is "
             f"{self._info.context_tokens}: use smaller chunks; a retry will not help"
         )
 
-    def _serve(self) -> list[JobResult]:
+    def _speak(self) -> list[ChatDelta]:
+        """The next word of every turn."""
+        speaking = [running for running in self._active if running.unsaid]
+        return [ChatDelta(job_id=r.job.job_id, text=r.unsaid.popleft()) for r in speaking]
+
+    def _serve(self) -> list[Outcome]:
         for running in self._active:
             running.steps_left -= 1
         due = [r for r in self._active if r.steps_left <= 0 and not _hangs(r)]
-        crashing = next((r for r in due if _fault(r) is Fault.CRASH), None)
+        crashing = next((r for r in due if r.fault is Fault.CRASH), None)
         if crashing is not None:
             self._dead = f"the scripted engine crashed in job {crashing.job.job_id}"
             raise EngineCrashed(self._dead)
         self._active = [r for r in self._active if r not in due]
         return [self._finish(running) for running in due]
 
-    def _finish(self, running: _Running) -> JobResult:
-        reply = running.reply
-        if reply is None or reply.fault is Fault.FAIL:
+    def _finish(self, running: _Running) -> Outcome:
+        if running.fault is Fault.FAIL:
             return self._failed(running, "the script lets this job fail; a retry will not help")
+        if isinstance(running.job, ChatJob):
+            return self._finish_turn(running, running.job, running.turn or ScriptedTurn())
+        return self._finish_reply(running, running.job, running.reply or ScriptedReply())
+
+    def _finish_turn(self, running: _Running, job: ChatJob, turn: ScriptedTurn) -> ChatResult:
+        whole = ScriptedTurn(text=cut_at_stop(turn.text, job.stop)).pieces
+        said = whole[: job.sampling.max_output_tokens]
+        reasoning = self._tokenizer.count(turn.analysis)
+        usage = self._usage(running, output_tokens=len(said) + reasoning, reasoning=reasoning)
+        reason = "tool_calls" if turn.tool_calls else "stop"
+        return ChatResult(
+            job_id=job.job_id,
+            status=JobStatus.ANSWERED,
+            text="".join(said),
+            tool_calls=turn.tool_calls,
+            analysis=turn.analysis,
+            finish_reason="length" if len(said) < len(whole) else reason,
+            logprob=turn.logprob if said else None,
+            usage=usage,
+            elapsed_s=self._clock() - running.submitted_at,
+        )
+
+    def _finish_reply(self, running: _Running, job: Job, reply: ScriptedReply) -> JobResult:
         raw = json.dumps({"answer": reply.answer, "citation": reply.citation}, ensure_ascii=False)
-        cap = running.job.sampling.max_output_tokens
+        cap = job.sampling.max_output_tokens
         if self._tokenizer.count(raw) > cap:
-            return self._failed(running, f"the output was cut at {cap} tokens inside its JSON")
+            error = f"the output was cut at {cap} tokens inside its JSON"
+            return self._failed_job(running, job, error)
         answered = reply.answer is not None
         return JobResult(
-            job_id=running.job.job_id,
-            chunk_id=running.job.chunk_id,
+            job_id=job.job_id,
+            chunk_id=job.chunk_id,
             status=JobStatus.ANSWERED if answered else JobStatus.ABSTAINED,
             answer=reply.answer,
             citation=reply.citation if answered else None,
@@ -299,30 +269,39 @@ class ScriptedEngine:
             elapsed_s=self._clock() - running.submitted_at,
         )
 
-    def _failed(self, running: _Running, error: str) -> JobResult:
-        return JobResult(
+    def _failed(self, running: _Running, error: str) -> Outcome:
+        if isinstance(running.job, Job):
+            return self._failed_job(running, running.job, error)
+        return ChatResult(
             job_id=running.job.job_id,
-            chunk_id=running.job.chunk_id,
             status=JobStatus.FAILED,
             usage=self._usage(running, output_tokens=0),
             error=error,
             elapsed_s=self._clock() - running.submitted_at,
         )
 
-    def _usage(self, running: _Running, *, output_tokens: int) -> WorkerUsage:
+    def _failed_job(self, running: _Running, job: Job, error: str) -> JobResult:
+        return JobResult(
+            job_id=job.job_id,
+            chunk_id=job.chunk_id,
+            status=JobStatus.FAILED,
+            usage=self._usage(running, output_tokens=0),
+            error=error,
+            elapsed_s=self._clock() - running.submitted_at,
+        )
+
+    def _usage(self, running: _Running, *, output_tokens: int, reasoning: int = 0) -> WorkerUsage:
         return WorkerUsage(
             prompt_tokens=running.prompt_tokens,
             prefilled_tokens=running.prefilled_tokens,
             output_tokens=output_tokens,
+            reasoning_tokens=reasoning,
         )
 
 
-def _fault(running: _Running) -> Fault | None:
-    return running.reply.fault if running.reply else None
-
-
 def _hangs(running: _Running) -> bool:
-    return _fault(running) is Fault.HANG
+    """Whether nothing but a cancel or a deadline will change the job."""
+    return running.fault is Fault.HANG and not running.unsaid
 
 
 def _reason_to_stop(running: _Running, now: float) -> str | None:
@@ -334,7 +313,9 @@ def _reason_to_stop(running: _Running, now: float) -> str | None:
     return None
 
 
-def _describe(model: str, context_tokens: int, n_slots: int, prompt_version: str) -> EngineInfo:
+def _describe(
+    model: str, context_tokens: int, n_slots: int, prompt_version: str, *, chats: bool
+) -> EngineInfo:
     return EngineInfo(
         engine="scripted",
         model=model,
@@ -345,4 +326,5 @@ def _describe(model: str, context_tokens: int, n_slots: int, prompt_version: str
         n_slots=n_slots,
         has_logits=True,
         shares_prefixes=True,
+        chats=chats,
     )

@@ -6,11 +6,19 @@ and belongs to one thread; a `WorkerPool` is asynchronous and may be called by m
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from workers.chat import ChatDelta, ChatJob, ChatResult
 from workers.jobs import Effort, Job, JobResult
+
+Work = Job | ChatJob
+"""What an engine is given."""
+Outcome = JobResult | ChatResult
+"""What ends it: a `JobResult` for a `Job`, a `ChatResult` for a `ChatJob`, exactly one."""
+TextSink = Callable[[str], None]
+"""Receives the pieces of an answer as they are written."""
 
 
 @runtime_checkable
@@ -59,7 +67,8 @@ class Engine(Protocol):
     """Runs many jobs at once, a step at a time.
 
     The caller submits jobs, then calls `step()` until `n_pending` is 0. Every submitted job comes
-    back from `step()` exactly once, whatever happens to it. Not thread-safe: one thread owns it.
+    back from `step()` exactly once, whatever happens to it; the deltas of a chat come before its
+    result, and joined they are the start of its text. Not thread-safe: one thread owns it.
     """
 
     @property
@@ -77,9 +86,9 @@ class Engine(Protocol):
         """Tokens of a job's prompt beside its chunk: instructions, the task, the frame."""
         ...
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         """Queue a job. Never blocks and never raises for the job's own faults: those come back as
-        a FAILED result."""
+        a FAILED result; so does a `ChatJob` where `info.chats` is false."""
         ...
 
     def cancel(self, job_id: str) -> None:
@@ -87,8 +96,8 @@ class Engine(Protocol):
         its slot is free after the next step. Unknown ids are ignored."""
         ...
 
-    def step(self) -> list[JobResult]:
-        """Advance by one batch; return the jobs that ended in it (often none).
+    def step(self) -> list[Outcome | ChatDelta]:
+        """Advance by one batch; return what ended or was written in it (often nothing).
 
         Raises `EngineCrashed` when the engine itself died: jobs in flight have then no result yet,
         and it is for the pool to retry or fail them."""
@@ -117,6 +126,14 @@ class WorkerPool(Protocol):
         Jobs that share a chunk stay together. Closing the generator early (break, cancellation of
         the task) cancels what is unfinished. Several `run`s may be active at once; they are served
         fairly."""
+        ...
+
+    async def chat(self, job: ChatJob, on_text: TextSink | None = None) -> ChatResult:
+        """The next turn of a conversation; failures are its status, not an exception.
+
+        `on_text` is called in this task's event loop with the pieces of the answer; joined they are
+        the start of the result's text. Cancelling the task frees the engine at its next step. Chats
+        and runs take turns, so that neither waits for the other's end."""
         ...
 
     async def close(self) -> None: ...

@@ -15,51 +15,47 @@ reader can give), each marked span, and all spans together.
 
 from __future__ import annotations
 
-import gzip
-import json
-import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eval.items import Item
-from minions.errors import NotFound
+from eval.datasets.files import json_lines, require_files
+from eval.items import DatasetCard, GoldEvidence, Item, ItemDocument, draw_documents
 
 FILES = ("contracts.jsonl.gz", "questions.jsonl.gz")
+CARD = DatasetCard(
+    name="cuad",
+    source="The Atticus Project, CUAD v1, arXiv 2103.06268",
+    licence="CC BY 4.0",
+    metric="token-F1 with the best gold span; an abstention is right on absent clauses",
+)
+
+
+def load(folder: Path) -> list[Item]:
+    """Every clause question of every contract. Raises NotFound when a file is missing."""
+    require_files(folder, FILES)
+    contracts = {
+        row["doc_id"]: ItemDocument(name=f"{row['doc_id']}.txt", text=row["text"])
+        for row in json_lines(folder / FILES[0])
+    }
+    return [_item(row, contracts[row["doc_id"]]) for row in json_lines(folder / FILES[1])]
 
 
 def load_cuad(folder: Path, n_contracts: int | None = None, seed: int = 0) -> list[Item]:
-    """Every clause question of `n_contracts` contracts (all by default), drawn with `seed`.
-
-    Raises NotFound when a file is missing."""
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise NotFound(f"There is no {folder / name}. Give the folder that holds {FILES}.")
-    texts = {row["doc_id"]: row["text"] for row in _rows(folder / FILES[0])}
-    drawn = sorted(texts)
-    random.Random(seed).shuffle(drawn)
-    kept = set(drawn[:n_contracts])
-    return [
-        _item(row, texts[row["doc_id"]])
-        for row in _rows(folder / FILES[1])
-        if row["doc_id"] in kept
-    ]
+    """Every clause question of `n_contracts` contracts (all by default), drawn with `seed`."""
+    return draw_documents(load(folder), n_contracts, seed)
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
-
-
-def _item(row: dict[str, Any], text: str) -> Item:
+def _item(row: dict[str, Any], contract: ItemDocument) -> Item:
     return Item(
         item_id=row["item_id"],
-        document_name=f"{row['doc_id']}.txt",
-        document_text=text,
+        documents=(contract,),
         question=row["question"],
         gold_answers=_gold_answers(row) if row["answerable"] else (),
         kind=row["category"],
+        evidence=tuple(
+            GoldEvidence(text=span["text"], start=span["start"], end=span["end"])
+            for span in row["evidence"]
+        ),
     )
 
 

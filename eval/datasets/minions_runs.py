@@ -65,6 +65,8 @@ class Source:
 class Replay:
     """One recorded run of one question, as the product would see it."""
 
+    config: str
+    """Which of the recorded configurations ran it."""
     source: Source
     claims: tuple[Claim, ...]
     """The answered calls; abstentions are left out."""
@@ -102,7 +104,7 @@ def load_replays(folder: Path) -> list[Replay]:
     calls: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
     for row in _rows(found / _FILES[2]):
         calls[row["financebench_id"], row["config"]].append(row)
-    replays = [_replay(sources[key[0]], calls[key]) for key in sorted(calls)]
+    replays = [_replay(key[1], sources[key[0]], calls[key]) for key in sorted(calls)]
     if not any(replay.claims for replay in replays):
         raise BadRequest(f"No worker call in {found / _FILES[2]} is answered: nothing to rank.")
     return replays
@@ -178,13 +180,14 @@ def _gold(rows: Sequence[_Row]) -> tuple[frozenset[str], ...]:
     )
 
 
-def _replay(source: Source, calls: Iterable[_Row]) -> Replay:
+def _replay(config: str, source: Source, calls: Iterable[_Row]) -> Replay:
     answered = [row for row in calls if row["answer"].strip().lower() not in _ABSTENTIONS]
     named = {f"{row['round']}.{row['job_id']}": row for row in answered}
     tasks = {job_id: row["task"] for job_id, row in named.items()}
     claims = tuple(_claim(job_id, row, source) for job_id, row in named.items())
     sent = (json.dumps([row["answer"], row["citation"]]) for row in answered)
     return Replay(
+        config=config,
         source=source,
         claims=claims,
         tasks=tasks,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from minions.cli import ask, demo, machine, money, servers
+from minions.cli import ask, audit, demo, machine, money, servers
 from minions.cli.common import errors_for_people
 from minions.cli.evaluation import evaluation
+from minions.cli.keys import keys
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -20,12 +21,14 @@ cli.command()(ask.estimate)
 cli.command()(ask.trace)
 cli.command()(money.savings)
 cli.command()(money.egress)
+cli.command()(audit.audit)
 cli.command()(machine.doctor)
 cli.command()(machine.pull)
 cli.command()(servers.serve)
 cli.command("cloud-sim")(servers.cloud_sim)
 cli.command()(demo.demo)
 cli.add_typer(evaluation, name="eval")
+cli.add_typer(keys, name="keys")
 
 
 def main() -> None:

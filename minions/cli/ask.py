@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -25,13 +25,29 @@ from minions.cli.common import (
     run_resumable,
     split_question,
 )
+from minions.cli.wishes import (
+    AlphaOption,
+    CalibrationOption,
+    EffortOption,
+    FreshOption,
+    LatencyOption,
+    MaxCostOption,
+    PrivacyOption,
+    RedactOption,
+    RungOption,
+    StopEarlyOption,
+    StrategyOption,
+    TargetOption,
+    ValueOption,
+)
 from minions.documents import Document
 from minions.estimate import Estimate
 from minions.estimate import estimate as estimate_cost
-from minions.question import Options, Question, Reply, StrategyName
+from minions.question import WITHOUT_WORKERS, Options, Question, Reply, StrategyName
 from minions.render import ProgressView, document_line, estimate_view, reply_view
 from minions.settings import Settings, load_settings
 from router import Rung
+from workers import Effort
 
 NANO_NOTE = (
     "the worker is nano, a demonstration model of a few megabytes; for real work: "
@@ -42,35 +58,19 @@ NANO_NOTE = (
 def ask(
     files_and_question: FilesAndQuestion,
     as_json: JsonOption = False,
-    strategy: Annotated[StrategyName, typer.Option(help="How to answer.")] = StrategyName.LADDER,
-    max_cost_usd: Annotated[
-        str | None, typer.Option(help="Hard cap in dollars on what the cloud may cost.")
-    ] = None,
-    privacy: Annotated[
-        Rung, typer.Option(help="The most that the cloud may ever see.")
-    ] = Rung.DOCUMENT,
-    target: Annotated[
-        float | None, typer.Option(min=0, max=1, help="P(correct) that is good enough.")
-    ] = None,
-    value_usd: Annotated[
-        str | None,
-        typer.Option(help="What a right answer is worth to you; buys what pays off, no more."),
-    ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001, max=0.999, help="Loss against the cloud alone that is accepted (calibrated)."
-        ),
-    ] = None,
-    max_latency_s: Annotated[
-        float | None, typer.Option(min=0, help="Buy nothing that would answer later than this.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Fitted chances (minions eval calibrate).")
-    ] = None,
-    redact: Annotated[
-        bool | None, typer.Option(help="Hide e-mails, phone, card and bank numbers from the cloud.")
-    ] = None,
+    strategy: StrategyOption = StrategyName.LADDER,
+    max_cost_usd: MaxCostOption = None,
+    privacy: PrivacyOption = Rung.DOCUMENT,
+    target: TargetOption = None,
+    value_usd: ValueOption = None,
+    alpha: AlphaOption = None,
+    max_latency_s: LatencyOption = None,
+    calibration: CalibrationOption = None,
+    redact: RedactOption = None,
+    stop_early: StopEarlyOption = False,
+    rung: RungOption = None,
+    effort: EffortOption = Effort.NONE,
+    fresh: FreshOption = False,
     model: ModelOption = None,
     cloud: CloudOption = None,
     cloud_url: CloudUrlOption = None,
@@ -93,7 +93,7 @@ def ask(
         calibration=calibration,
     )
     paths, text = split_question(files_and_question)
-    if settings.model == "nano" and strategy is not StrategyName.CLOUD:
+    if settings.model == "nano" and strategy not in WITHOUT_WORKERS:
         err.print(f"[dim]{NANO_NOTE}[/]")
     options = Options(
         strategy=strategy,
@@ -104,6 +104,10 @@ def ask(
         max_latency_s=max_latency_s,
         target=settings.target,
         redact=settings.redact,
+        stop_early=stop_early,
+        rung=rung,
+        effort=effort,
+        fresh=fresh,
     )
     reply = run_resumable(_ask(settings, paths, text, options))
     if as_json:

@@ -6,12 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from eval.report.wording import number_interval
 from minions.cli.common import JsonOption, out
 from minions.errors import BadRequest
 from minions.profiles import read_calibration
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
     from eval.calibrate import CalibrationReport
     from eval.labelled import LabelledRun
     from eval.replay import Prices, Replay
+    from eval.statistics import Reliability, ReliabilityBin
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1)
 """Losses for which `calibrate` says whether they can be promised."""
 
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN...", help="Row files of `eval run`; of one item, rows are merged."),
+    typer.Argument(
+        metavar="RUN...", help="Folders of `eval run` or of the audit; an item's rows are merged."
+    ),
 ]
 
 
@@ -164,6 +169,7 @@ def _calibration_figures(report: CalibrationReport, profile: Path) -> dict[str, 
         "accuracy": report.accuracy,
         "cross_validated": asdict(fitted.quality),
         "prior": asdict(report.prior),
+        "reliability": {"before": asdict(report.before), "after": asdict(report.after)},
         "held_back": asdict(report.held_back) if report.held_back else None,
         "rungs": {
             known.rung.value: {
@@ -189,10 +195,27 @@ def _show_calibration(report: CalibrationReport, profile: Path) -> None:
     if report.held_back is not None:
         table.add_row("profile, on documents held back", *_quality_cells(report.held_back))
     out.print(table)
+    out.print(_reliability_table(report.before, report.after))
     for threshold in _thresholds(fitted):
         at = "none" if threshold.value is None else f"{threshold.value:.3f}"
         out.print(f"[dim]alpha {threshold.alpha:g}:[/] threshold {at}; {threshold.reason}")
     out.print(f"{profile}: {report.n_labels} labels, worker {fitted.key.model}")
+
+
+def _reliability_table(before: Reliability, after: Reliability) -> Table:
+    """Both diagrams side by side, a bin per line, and their errors with intervals."""
+    table = Table("stated before", "was right", "", "stated after", "was right", box=None)
+    for one, other in zip_longest(before.bins, after.bins):
+        table.add_row(*_bin_cells(one), "  ", *_bin_cells(other))
+    errors = (f"[dim]error[/] {number_interval(each.ece)}" for each in (before, after))
+    table.add_row(next(errors), "", "  ", next(errors), "")
+    return table
+
+
+def _bin_cells(one: ReliabilityBin | None) -> tuple[str, str]:
+    if one is None:
+        return "", ""
+    return f"{one.mean_p:.3f} ({one.n})", number_interval(one.accuracy)
 
 
 def _quality_cells(quality: FitQuality) -> tuple[str, str, str, str]:

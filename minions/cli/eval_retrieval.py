@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from eval.retrieval import find_corpora, load_corpus, score_corpus
+from eval.retrieval import CHUNK_TOKENS, find_corpora, load_corpus, score_corpus
 from minions.cli.common import JsonOption, err, out
 from workers.vocabulary import TiktokenTokenizer
 
@@ -22,6 +22,9 @@ def retrieval(
         ),
     ],
     as_json: JsonOption = False,
+    chunk_tokens: Annotated[
+        int, typer.Option(min=50, help="Tokens per chunk; the published figures have 1,000.")
+    ] = CHUNK_TOKENS,
 ) -> None:
     """Rank each question's document without a model, beside BM25. Nothing is fitted.
 
@@ -31,7 +34,7 @@ def retrieval(
     figures: dict[str, dict[str, float]] = {}
     for name, folder in found.items():
         err.print(f"[dim]{name}: cutting and ranking ...[/]")
-        figures[name] = score_corpus(load_corpus(name, folder), tokenizer)
+        figures[name] = score_corpus(load_corpus(name, folder), tokenizer, chunk_tokens)
     if as_json:
         # A dataset's own folder gives its figures, a folder of datasets each under its name.
         is_one = list(found.values()) == [score]

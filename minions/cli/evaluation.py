@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 
-from eval.datasets.cuad import load_cuad
-from eval.items import Item
-from eval.run import Row, Summary, run_items, summarise
+from eval.items import DatasetName
 from minions.app import open_app
 from minions.cli.common import (
     CloudOption,
@@ -21,6 +17,7 @@ from minions.cli.common import (
     JsonOption,
     ModelOption,
     StateOption,
+    dollars,
     err,
     out,
     run_resumable,
@@ -29,10 +26,17 @@ from minions.cli.eval_calibrate import calibrate, replay
 from minions.cli.eval_evidence import evidence
 from minions.cli.eval_grader import grader
 from minions.cli.eval_nano import nano
+from minions.cli.eval_report import figures_json, report
 from minions.cli.eval_retrieval import retrieval
 from minions.cli.eval_routing import routing
-from minions.question import Options, StrategyName
+from minions.cli.wishes import CalibrationOption, EffortOption, PrivacyOption
+from minions.question import Options
 from minions.settings import Settings, load_settings
+from router import Rung
+from workers import Effort
+
+if TYPE_CHECKING:
+    from eval.run import Plan, Progress, RunResult
 
 evaluation = typer.Typer(no_args_is_help=True, help="Measure accuracy and dollars.")
 
@@ -42,63 +46,126 @@ evaluation.command("evidence")(evidence)
 evaluation.command("grader")(grader)
 evaluation.command("nano")(nano)
 evaluation.command("replay")(replay)
+evaluation.command("report")(report)
 evaluation.command("retrieval")(retrieval)
 evaluation.command("routing")(routing)
 
 
-class Dataset(enum.StrEnum):
-    """What can be evaluated on."""
-
-    CUAD = "cuad"
-
-
-LOADERS = {Dataset.CUAD: load_cuad}
-
-
 @evaluation.command("run")
 def run(
-    dataset: Annotated[Dataset, typer.Argument(help="Which labelled questions.")],
-    data: Annotated[Path, typer.Option(help="Folder that holds the dataset's files.")],
-    strategy: Annotated[StrategyName, typer.Option(help="How to answer.")] = StrategyName.LOCAL,
+    dataset: Annotated[DatasetName, typer.Argument(help="Which labelled questions.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The dataset's folder or file; none for `generated`.")
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How to answer: local, cloud, rag, minion, minions, ladder@TARGET. Again for more."
+        ),
+    ] = None,
     documents: Annotated[
         int | None, typer.Option(min=1, help="Only so many documents, drawn with --seed.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    rows: Annotated[Path, typer.Option("--out", help="Rows go here; resumes.")] = Path("run.jsonl"),
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many items, each kind in its share.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of both draws.")] = 0,
+    folder: Annotated[
+        Path, typer.Option("--out", help="The run's folder; one that is there is gone on with.")
+    ] = Path("eval-run"),
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Items at the same time.")] = 1,
+    budget_usd: Annotated[
+        str | None, typer.Option(help="Hard stop: what this run may pay in dollars, all told.")
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option(help="Keep the cloud's answers, and take kept ones.")
+    ] = True,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Ask again what ended in an error.")
+    ] = False,
+    judge: Annotated[
+        str | None, typer.Option(help="Cloud model that judges answers, beside the rules.")
+    ] = None,
+    privacy: PrivacyOption = Rung.DOCUMENT,
+    effort: EffortOption = Effort.NONE,
+    calibration: CalibrationOption = None,
     as_json: JsonOption = False,
     model: ModelOption = None,
     cloud: CloudOption = None,
     cloud_url: CloudUrlOption = None,
     state_dir: StateOption = None,
 ) -> None:
-    """Answer a dataset's questions with one strategy. Started again, it goes on where it was."""
+    """Answer a dataset's questions with several strategies side by side.
+
+    Stopped in the middle (Ctrl-C, crash, kill), the same command goes on where it was: no item is
+    answered twice and no cloud call is paid twice.
+    """
+    from eval.datasets.registry import load_dataset  # numpy and the like take a second to load
+    from eval.run import Plan
+    from eval.strategies import parse_strategies
+
     settings = load_settings(
-        model=model, cloud_model=cloud, cloud_url=cloud_url, state_dir=state_dir
+        model=model,
+        cloud_model=cloud,
+        cloud_url=cloud_url,
+        state_dir=state_dir,
+        calibration=calibration,
     )
-    items = LOADERS[dataset](data, documents, seed)[:limit]
-    options = Options(strategy=strategy, target=settings.target, redact=settings.redact)
-    summary = run_resumable(_run(settings, items, options, rows))
-    if as_json:
-        typer.echo(json.dumps(asdict(summary), indent=2))
-    else:
-        out.print(_table(summary, strategy))
+    common = Options(privacy=privacy, effort=effort, target=settings.target, redact=settings.redact)
+    plan = Plan(
+        dataset=load_dataset(dataset, data, n_documents=documents, limit=limit, seed=seed),
+        strategies=parse_strategies(strategy or ["local"], common),
+        seed=seed,
+        limit=limit,
+        parallel=parallel,
+        budget_usd=dollars("--budget-usd", budget_usd),
+        use_cache=cache,
+        retry_errors=retry_errors,
+        judge=judge,
+    )
+    _show(run_resumable(_run(settings, plan, folder)), as_json)
 
 
-async def _run(settings: Settings, items: list[Item], options: Options, rows: Path) -> Summary:
-    def tell(row: Row, n_done: int) -> None:
-        err.print(f"[dim]{n_done}/{len(items)} {row.outcome} f1 {row.f1:.2f} {row.item_id}[/]")
+async def _run(settings: Settings, plan: Plan, folder: Path) -> RunResult:
+    from eval.run import run_plan
 
     async with open_app(settings) as app:
-        done = await run_items(app, items, options, rows, tell)
-    return summarise(items, done)
+        return await run_plan(app, plan, folder, _tell)
 
 
-def _table(summary: Summary, strategy: StrategyName) -> Table:
-    table = Table(box=None, padding=(0, 2), title=f"strategy {strategy}", title_justify="left")
-    table.add_column("figure", style="dim")
-    table.add_column("value", justify="right")
-    for name, value in asdict(summary).items():
-        shown = "unknown" if value is None else value
-        table.add_row(name, f"{shown:.4f}" if isinstance(shown, float) else str(shown))
-    return table
+def _tell(progress: Progress) -> None:
+    row = progress.row
+    so_far = "  ".join(f"{label} {share:.0%}" for label, share in progress.accuracy.items())
+    paid = "unknown" if progress.paid_usd is None else f"{progress.paid_usd:.4f}"
+    err.print(
+        f"[dim]{progress.n_done}/{progress.n_total}[/] {row.strategy} {row.outcome} "
+        f"{row.score:.2f} [dim]{row.item_id[-40:]} | {so_far} | paid ${paid} | "
+        f"{_duration(progress.eta_s)} left[/]",
+        markup=True,
+        soft_wrap=True,
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{left:02}s"
+
+
+def _show(result: RunResult, as_json: bool) -> None:
+    if result.stopped is not None:
+        left = result.n_missing
+        err.print(f"[yellow]stopped[/] with {left} rows to go: {escape(result.stopped)}")
+    found: dict[str, Any] = {"run": str(result.folder), "stopped": result.stopped}
+    if not result.rows:
+        out.print("No row yet." if not as_json else json.dumps(found))
+        return
+    from eval.report.figures import run_figures
+    from eval.report.terminal import report_table
+    from eval.rows import read_run
+
+    figures = run_figures(read_run(result.folder))
+    if as_json:
+        typer.echo(json.dumps(found | figures_json(figures), indent=2, ensure_ascii=False))
+    else:
+        out.print(report_table(figures))

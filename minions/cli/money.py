@@ -103,6 +103,9 @@ def _sums(result: Savings) -> Table:
     grid.add_row("saved", f"[bold]{'-' if saved < 0 else ''}{usd(abs(saved))}[/] ({share})")
     if result.unknown:
         grid.add_row("unknown", f"{len(result.unknown)} questions are in no sum")
+    if result.audit_usd or result.n_audits_unpriced:
+        lacking = f"; {result.n_audits_unpriced} unknown" if result.n_audits_unpriced else ""
+        grid.add_row("audits", f"{usd(result.audit_usd)}, beside all this{lacking}")
     grid.add_row("this machine", _local(result))
     grid.add_row("method", METHOD)
     return grid

@@ -3,6 +3,7 @@ waits for it."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -15,34 +16,64 @@ from minions.cli.common import (
     err,
 )
 from minions.errors import BadRequest
-from minions.settings import load_settings
+from minions.settings import Settings, load_settings
+from minions.store import open_store
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Loopback only: there are no keys yet.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Where to listen. Beyond this machine only with keys.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8600,
     model: ModelOption = None,
     cloud: CloudOption = None,
     cloud_url: CloudUrlOption = None,
     state_dir: StateOption = None,
+    max_questions: Annotated[
+        int | None, typer.Option(min=1, help="Questions held at once; more get a 429.")
+    ] = None,
+    max_running: Annotated[
+        int | None, typer.Option(min=1, help="Questions worked on at the same time.")
+    ] = None,
+    drain_s: Annotated[
+        float | None, typer.Option(min=0, help="Seconds that questions get at the end.")
+    ] = None,
 ) -> None:
-    """Serve the REST API: POST /v1/questions, GET /v1/questions/{id}; docs at /docs."""
-    if host not in LOOPBACK:
-        raise BadRequest(
-            f"Refusing to listen on {host}: anyone who reaches it could read your documents and "
-            "spend your money. Use --host 127.0.0.1, and a proxy with authentication in front."
-        )
-    import uvicorn
-
+    """Serve the page and the REST API; docs at /docs. Questions that an earlier process left
+    unfinished are taken up at once."""
     from minions.rest import create_app
+    from minions.rest.server import serve as serve_rest
 
     settings = load_settings(
-        model=model, cloud_model=cloud, cloud_url=cloud_url, state_dir=state_dir
+        model=model,
+        cloud_model=cloud,
+        cloud_url=cloud_url,
+        state_dir=state_dir,
+        max_questions=max_questions,
+        max_running=max_running,
+        drain_s=drain_s,
     )
+    loopback = host in LOOPBACK
+    if not loopback:
+        asyncio.run(_require_keys(settings, host))
     err.print(f"[dim]minions on http://{host}:{port} (docs at /docs); Ctrl-C stops it[/]")
-    uvicorn.run(create_app(settings), host=host, port=port, log_level="warning")
+    serve_rest(create_app(settings, loopback=loopback), settings, host, port)
+
+
+async def _require_keys(settings: Settings, host: str) -> None:
+    store = await open_store(settings.database)
+    try:
+        keys = await store.list_keys()
+    finally:
+        await store.close()
+    if all(key.revoked_at is not None for key in keys):
+        raise BadRequest(
+            f"Refusing to listen on {host} without keys: anyone who reaches it could read your "
+            "documents and spend your money. Make one with `minions keys create NAME`, or use "
+            "--host 127.0.0.1."
+        )
 
 
 def cloud_sim(

@@ -17,18 +17,46 @@ from minions.cloud.wire import (
     Observed,
     Reply,
     Shape,
+    effort_of,
     parsed,
     require_usage,
     sampling,
     shaped,
 )
+from workers import ToolCall
+from workers.chat_wire import choice_body, message_body, tool_body
 
 _CAPPED_REASONS = ("length", "content_filter")
+
+
+class _Function(Shape):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(Shape):
+    """A tool call, or a streamed piece of the call of that index."""
+
+    index: int = 0
+    id: str | None = None
+    function: _Function = _Function()
 
 
 class _Message(Shape):
     content: str | None = None
     refusal: str | None = None
+    tool_calls: list[_Call] | None = None
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        return tuple(
+            ToolCall(
+                call_id=call.id or f"call_{index}",
+                name=call.function.name or "",
+                arguments=call.function.arguments or "",
+            )
+            for index, call in enumerate(self.tool_calls or ())
+        )
 
 
 class _Choice(Shape):
@@ -50,6 +78,7 @@ class _Draft:
 
     content: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
+    calls: dict[int, _Call] = field(default_factory=dict)
     finish_reason: str | None = None
 
     def add(self, choice: _Choice, on_delta: DeltaSink) -> None:
@@ -59,11 +88,14 @@ class _Draft:
             on_delta(delta.content)
         if delta.refusal:
             self.refusal.append(delta.refusal)
+        for piece in delta.tool_calls or ():
+            self.calls[piece.index] = _joined(self.calls.get(piece.index), piece)
         self.finish_reason = choice.finish_reason or self.finish_reason
 
     def choice(self) -> _Choice:
         refusal = "".join(self.refusal) or None
-        message = _Message(content="".join(self.content), refusal=refusal)
+        calls = [call for _, call in sorted(self.calls.items())]
+        message = _Message(content="".join(self.content), refusal=refusal, tool_calls=calls)
         return _Choice(message=message, finish_reason=self.finish_reason)
 
 
@@ -96,10 +128,7 @@ class ChatApi:
         seen.limit_name = limit
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [
-                {"role": "system", "content": request.instructions},
-                {"role": "user", "content": request.content},
-            ],
+            **_asked(request),
             limit: request.max_output_tokens,
             "extra_headers": {"Idempotency-Key": request.idempotency_key},
             **sampling(request),
@@ -133,10 +162,49 @@ class ChatApi:
         return _reply(draft.choice(), seen)
 
 
+def _asked(request: CloudRequest) -> dict[str, Any]:
+    """What is said to the model, and what it may call."""
+    asked = request.conversation
+    if asked is None:
+        return {
+            "messages": [
+                {"role": "system", "content": request.instructions},
+                {"role": "user", "content": request.content},
+            ]
+        }
+    body: dict[str, Any] = {"messages": [message_body(message) for message in asked.messages]}
+    if asked.stop:
+        body["stop"] = list(asked.stop)
+    if effort := effort_of(asked, request.model):
+        body["reasoning_effort"] = effort.value
+    if asked.tools:
+        body["tools"] = [tool_body(tool) for tool in asked.tools]
+        body["tool_choice"] = choice_body(asked.tool_choice)
+        body["parallel_tool_calls"] = asked.parallel_tool_calls
+    return body
+
+
+def _joined(known: _Call | None, piece: _Call) -> _Call:
+    if known is None:
+        return piece
+    function = _Function(
+        name=f"{known.function.name or ''}{piece.function.name or ''}",
+        arguments=f"{known.function.arguments or ''}{piece.function.arguments or ''}",
+    )
+    return _Call(index=known.index, id=known.id or piece.id, function=function)
+
+
 def _reply(choice: _Choice, seen: Observed) -> Reply:
     message, reason = choice.message, choice.finish_reason
     usage = require_usage(seen)
     if message.refusal:
         return Reply(text=message.refusal, finish_reason="refusal", usage=usage)
     finish_reason = reason if reason in _CAPPED_REASONS else "stop"
-    return Reply(text=message.content or "", finish_reason=finish_reason, usage=usage)
+    if message.calls:
+        finish_reason = "tool_calls"
+    return Reply(
+        text=message.content or "",
+        finish_reason=finish_reason,
+        usage=usage,
+        tool_calls=message.calls,
+    )

@@ -134,6 +134,7 @@ class OpenAICloud:
             usage=end.usage,
             attempts=tuple(call.attempts),
             elapsed_s=call.elapsed_s,
+            tool_calls=end.tool_calls,
         )
 
     async def close(self) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Protocol
+
+from workers import Effort, Message, Tool, ToolCall
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +35,28 @@ class CloudUsage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Conversation:
+    """A plain chat as it goes to the cloud: all turns, and the tools of the client."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    """`auto`, `none`, `required`, or the name of a tool."""
+    parallel_tool_calls: bool = True
+    stop: tuple[str, ...] = ()
+    effort: Effort | None = None
+    """None leaves it to the model."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that a model reads of it."""
+        said = [message.content for message in self.messages]
+        calls = [call for message in self.messages for call in message.tool_calls]
+        called = [f"{call.name} {call.arguments}" for call in calls]
+        return (*said, *called, *(json.dumps(asdict(tool)) for tool in self.tools))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CloudRequest:
     """One call: what is sent, byte for byte, and how long it may take."""
 
@@ -48,11 +73,25 @@ class CloudRequest:
     idempotency_key: str
     """Same key, same call: sent as `Idempotency-Key`, and the journal's key."""
     timeout_s: float = 120.0
+    conversation: Conversation | None = None
+    """Sent in place of `instructions` and `content`, which are then empty."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the call, as they are counted."""
+        if self.conversation is not None:
+            return self.conversation.texts
+        return (self.instructions, self.content)
+
+    @property
+    def sent(self) -> bytes:
+        """All text that leaves the machine with this call, as it is put on record."""
+        return "\n\n".join(self.texts).encode(errors="surrogatepass")
 
     @property
     def n_bytes(self) -> int:
         """Bytes of text that leave the machine with this call."""
-        return len(self.instructions.encode()) + len(self.content.encode())
+        return sum(len(text.encode(errors="surrogatepass")) for text in self.texts)
 
 
 class AttemptOutcome(enum.StrEnum):
@@ -70,6 +109,9 @@ class AttemptOutcome(enum.StrEnum):
     """2xx with a body that is not what the API promises."""
     CANCELLED = "cancelled"
     """The caller left before the answer; the provider may bill what it had done by then."""
+    CACHED = "cached"
+    """No call was made: the answer to the very same request was kept from before. Costs nothing;
+    its usage is that of the call that was paid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,10 +142,12 @@ class CloudResponse:
     model: str
     text: str
     finish_reason: str
-    """`stop`, `length`, `content_filter` or `refusal`."""
+    """`stop`, `length`, `content_filter`, `refusal` or `tool_calls`."""
     usage: CloudUsage
     attempts: tuple[CloudAttempt, ...]
     elapsed_s: float
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Tools that the client is to run."""
 
 
 AttemptSink = Callable[[CloudAttempt], None]

@@ -17,6 +17,7 @@ from minions.cloud.model import (
     DeltaSink,
 )
 from minions.errors import CloudUnavailable
+from workers import ToolCall
 
 _PIECE = re.compile(r"\S*\s*")
 
@@ -29,6 +30,7 @@ class Recording:
     finish_reason: str = "stop"
     usage: CloudUsage | None = None
     """As the provider reported it; an answer (outcome OK) must have it."""
+    tool_calls: tuple[ToolCall, ...] = ()
     outcome: AttemptOutcome = AttemptOutcome.OK
     """Anything but OK: the call fails so, after one attempt."""
 
@@ -77,6 +79,7 @@ class RecordedCloud:
             usage=recording.usage,
             attempts=(attempt,),
             elapsed_s=0.0,
+            tool_calls=recording.tool_calls,
         )
 
     async def close(self) -> None:

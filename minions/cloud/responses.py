@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -15,11 +16,14 @@ from minions.cloud.wire import (
     Reply,
     ResponsesUsage,
     Shape,
+    effort_of,
     parsed,
     require_usage,
     sampling,
     shaped,
 )
+from workers import Message, Role, ToolCall
+from workers.chat_wire import tool_body
 
 _TERMINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -34,6 +38,10 @@ class _Part(Shape):
 class _Item(Shape):
     type: str = ""
     content: list[_Part] | None = None
+    call_id: str | None = None
+    """Of a `function_call`, as are the next two."""
+    name: str | None = None
+    arguments: str | None = None
 
 
 class _Incomplete(Shape):
@@ -55,6 +63,18 @@ class _Body(Shape):
     def joined(self, part_type: str) -> str:
         parts = [part for item in self.output or () for part in item.content or ()]
         return "".join(part.text or part.refusal or "" for part in parts if part.type == part_type)
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        return tuple(
+            ToolCall(
+                call_id=item.call_id or f"call_{index}",
+                name=item.name or "",
+                arguments=item.arguments or "",
+            )
+            for index, item in enumerate(self.output or ())
+            if item.type == "function_call"
+        )
 
 
 class _Event(Shape):
@@ -107,8 +127,7 @@ def _request_body(request: CloudRequest, seen: Observed) -> dict[str, Any]:
     seen.limit_name = "max_output_tokens"
     body: dict[str, Any] = {
         "model": request.model,
-        "instructions": request.instructions,
-        "input": request.content,
+        **_asked(request),
         "max_output_tokens": request.max_output_tokens,
         "store": False,
         "extra_headers": {"Idempotency-Key": request.idempotency_key},
@@ -117,6 +136,42 @@ def _request_body(request: CloudRequest, seen: Observed) -> dict[str, Any]:
     if request.json_object:
         body["text"] = {"format": {"type": "json_object"}}
     return body
+
+
+def _asked(request: CloudRequest) -> dict[str, Any]:
+    """What is said to the model, and what it may call."""
+    asked = request.conversation
+    if asked is None:
+        return {"instructions": request.instructions, "input": request.content}
+    body: dict[str, Any] = {"input": [item for turn in asked.messages for item in _items(turn)]}
+    if effort := effort_of(asked, request.model):
+        body["reasoning"] = {"effort": effort.value}
+    if asked.tools:
+        body["tools"] = [
+            {"type": "function", **tool_body(tool)["function"]} for tool in asked.tools
+        ]
+        body["tool_choice"] = _choice(asked.tool_choice)
+        body["parallel_tool_calls"] = asked.parallel_tool_calls
+    return body
+
+
+def _items(turn: Message) -> Iterator[dict[str, Any]]:
+    """One turn as input items: a message, calls, or a call's output."""
+    if turn.role is Role.TOOL:
+        output = {"call_id": turn.tool_call_id or "", "output": turn.content}
+        yield {"type": "function_call_output", **output}
+        return
+    if turn.content:
+        yield {"role": turn.role.value, "content": turn.content}
+    for call in turn.tool_calls:
+        what = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+        yield {"type": "function_call", **what}
+
+
+def _choice(choice: str) -> str | dict[str, str]:
+    if choice in ("auto", "none", "required"):
+        return choice
+    return {"type": "function", "name": choice}
 
 
 def _reply(body: _Body, seen: Observed) -> Reply:
@@ -128,5 +183,10 @@ def _reply(body: _Body, seen: Observed) -> Reply:
     if refusal := body.joined("refusal"):
         return Reply(text=refusal, finish_reason="refusal", usage=usage)
     reason = body.incomplete_details.reason if body.incomplete_details else None
-    finish_reason = _FINISH_REASONS.get(reason or "", "stop")
-    return Reply(text=body.joined("output_text"), finish_reason=finish_reason, usage=usage)
+    finish_reason = _FINISH_REASONS.get(reason or "", "tool_calls" if body.calls else "stop")
+    return Reply(
+        text=body.joined("output_text"),
+        finish_reason=finish_reason,
+        usage=usage,
+        tool_calls=body.calls,
+    )

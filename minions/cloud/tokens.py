@@ -30,8 +30,8 @@ def encode(text: str) -> list[int]:
 
 
 def request_tokens(request: CloudRequest) -> int:
-    """Prompt tokens of the whole request: both messages and the chat frame around them."""
-    texts = (request.instructions, request.content)
+    """Prompt tokens of the whole request: its texts and the chat frame around each."""
+    texts = request.texts
     return sum(map(count_tokens, texts)) + framing_tokens(len(texts))
 
 

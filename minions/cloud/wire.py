@@ -14,7 +14,8 @@ from typing import Literal, Protocol, TypeVar
 import openai
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
-from minions.cloud.model import CloudRequest, CloudUsage, DeltaSink
+from minions.cloud.model import CloudRequest, CloudUsage, Conversation, DeltaSink
+from workers import Effort, ToolCall
 
 LimitName = Literal["max_completion_tokens", "max_tokens", "max_output_tokens"]
 """The parameter that caps the output, by API and by the age of the server."""
@@ -31,6 +32,7 @@ class Reply:
     text: str
     finish_reason: str
     usage: CloudUsage
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -161,6 +163,12 @@ def sampling(request: CloudRequest) -> dict[str, float]:
 def refuses_temperature(model: str) -> bool:
     """OpenAI's reasoning models answer 400 to the parameter; their `-chat` variants take it."""
     return _REASONING_MODEL.match(model.lower()) is not None
+
+
+def effort_of(conversation: Conversation, model: str) -> Effort | None:
+    """The reasoning effort that was asked for, where the model's family takes the parameter."""
+    effort = conversation.effort
+    return effort if effort not in (None, Effort.NONE) and refuses_temperature(model) else None
 
 
 def require_usage(seen: Observed) -> CloudUsage:

@@ -13,56 +13,77 @@ from minions.cloud.model import CloudResponse
 from minions.documents.model import Chunk, Document
 from minions.store.bm25 import bm25_scores
 from minions.store.errors import unknown
-from minions.store.model import EgressEntry, LedgerEntry, RunRecord, RunStatus, SearchHit
+from minions.store.memory_service import MemoryService
+from minions.store.model import (
+    LOCAL_OWNER,
+    EgressEntry,
+    LedgerEntry,
+    RunRecord,
+    RunStatus,
+    SearchHit,
+)
 from minions.store.rules import (
+    DOCUMENT_DELETED,
     UNFINISHED,
+    documents_of,
     question_in_progress,
     require_same_text,
     run_id_taken,
+    without_derived,
 )
-from minions.store.summary import DocumentSummary, summarise
+from minions.store.summary import DocumentSummary
 from minions.store.words import query_words, words
-from workers.jobs import JobResult
+from workers.jobs import JobResult, JobStatus
 
 
-class MemoryStore:
-    """`Store` without a disk: same answers, same errors, nothing survives. Words are searched for
-    as they are written, without the stems that the database knows."""
+class MemoryStore(MemoryService):
+    """`ServiceStore` without a disk: same answers, same errors, nothing survives. Words are
+    searched for as they are written, without the stems that the database knows."""
 
     def __init__(self) -> None:
         """An empty store."""
-        self._documents: dict[str, Document] = {}
+        super().__init__()
         self._chunks: dict[tuple[str, str], list[Chunk]] = {}
-        self._runs: dict[str, RunRecord] = {}
         self._job_results: dict[str, dict[str, JobResult]] = {}
         self._cloud_responses: dict[tuple[str, str], CloudResponse] = {}
         self._ledger: dict[tuple[str, str, int], LedgerEntry] = {}
         self._egress: list[EgressEntry] = []
         self._traces: dict[str, dict[str, Any]] = {}
 
-    async def put_document(self, document: Document) -> bool:
-        """Keep a document; False when the same one was there already."""
-        is_new = document.document_id not in self._documents
+    async def put_document(self, document: Document, owner: str = LOCAL_OWNER) -> bool:
+        """Keep a document; False when that owner has it already."""
         self._documents.setdefault(document.document_id, document)
+        key = (owner, document.document_id)
+        is_new = key not in self._owned
+        self._owned.setdefault(key, (document.name, time.time()))
         return is_new
 
-    async def get_document(self, document_id: str) -> Document:
+    async def get_document(self, document_id: str, owner: str | None = None) -> Document:
         """Raises NotFound."""
-        return self._known_document(document_id)
+        document = self._known_document(document_id)
+        if owner is None:
+            return document
+        if (owner, document_id) not in self._owned:
+            raise unknown("document", document_id)
+        return replace(document, name=self._owned[owner, document_id][0])
 
     async def list_documents(self) -> list[Document]:
         """Oldest first."""
         return list(self._documents.values())
 
     async def document_summaries(self) -> list[DocumentSummary]:
-        """All documents without their texts, oldest first."""
-        return [summarise(document) for document in self._documents.values()]
+        """All documents without their texts, for each of their owners, oldest first."""
+        return [self._summary(*key) for key in self._owned]
 
-    async def delete_document(self, document_id: str) -> None:
-        """Forget a document and its chunks. Raises NotFound."""
-        self._known_document(document_id)
-        del self._documents[document_id]
-        self._chunks = {key: kept for key, kept in self._chunks.items() if key[0] != document_id}
+    async def delete_document(self, document_id: str, owner: str = LOCAL_OWNER) -> None:
+        """Forget a document and all that was derived from it. Raises NotFound."""
+        if self._owned.pop((owner, document_id), None) is None:
+            raise unknown("document", document_id)
+        self._forget_derived(document_id, owner)
+        if not any(key[1] == document_id for key in self._owned):
+            del self._documents[document_id]
+            self._files.pop(document_id, None)
+            self._chunks = {k: kept for k, kept in self._chunks.items() if k[0] != document_id}
 
     async def put_chunks(
         self, document_id: str, chunking_key: str, chunks: Sequence[Chunk]
@@ -96,7 +117,10 @@ class MemoryStore:
         unfinished = self._unfinished(record.fingerprint)
         if unfinished is not None:
             return _copied(unfinished)
-        if record.run_id in self._runs:
+        same_id = self._runs.get(record.run_id)
+        if same_id is not None and same_id.fingerprint == record.fingerprint:
+            return _copied(same_id)
+        if same_id is not None:
             raise run_id_taken(record.run_id)
         self._runs[record.run_id] = _copied(record)
         return record
@@ -105,10 +129,12 @@ class MemoryStore:
         """Raises NotFound."""
         return _copied(self._known_run(run_id))
 
-    async def list_runs(self, limit: int = 50) -> list[RunRecord]:
+    async def list_runs(self, limit: int = 50, owner: str | None = None) -> list[RunRecord]:
         """Newest first."""
         newest_first = sorted(
-            self._runs.values(), key=lambda run: (run.created_at, run.run_id), reverse=True
+            (run for run in self._runs.values() if owner in (None, run.owner)),
+            key=lambda run: (run.created_at, run.run_id),
+            reverse=True,
         )
         return [_copied(run) for run in newest_first[: max(limit, 0)]]
 
@@ -146,6 +172,17 @@ class MemoryStore:
         """By job id; empty for an unknown run."""
         return dict(self._job_results.get(run_id, {}))
 
+    async def known_job_results(self, job_ids: Sequence[str], owner: str) -> dict[str, JobResult]:
+        """Answered and abstained ones of this owner's runs, the newest of each job."""
+        wanted = set(job_ids)
+        return {
+            job_id: result
+            for run_id, results in self._job_results.items()
+            if self._runs[run_id].owner == owner
+            for job_id, result in results.items()
+            if job_id in wanted and result.status is not JobStatus.FAILED
+        }
+
     async def record_cloud_response(self, run_id: str, response: CloudResponse) -> None:
         """A second answer to the same call is not kept. Raises NotFound."""
         self._known_run(run_id)
@@ -160,18 +197,24 @@ class MemoryStore:
         for entry in entries:
             self._ledger.setdefault((entry.run_id, entry.call_key, entry.attempt), entry)
 
-    async def ledger(self, run_id: str | None = None) -> list[LedgerEntry]:
-        """Of one run or all, in the order of recording."""
-        return [entry for entry in self._ledger.values() if run_id in (None, entry.run_id)]
+    async def ledger(
+        self, run_id: str | None = None, *, owner: str | None = None
+    ) -> list[LedgerEntry]:
+        """Of one run or all, of one owner or all, in the order of recording."""
+        return [
+            entry for entry in self._ledger.values() if self._is_of(entry.run_id, run_id, owner)
+        ]
 
     async def record_egress(self, entry: EgressEntry) -> None:
         """Raises NotFound for an unknown run: send nothing then."""
         self._known_run(entry.run_id)
         self._egress.append(entry)
 
-    async def egress(self, run_id: str | None = None) -> list[EgressEntry]:
-        """Of one run or all, in the order of recording."""
-        return [entry for entry in self._egress if run_id in (None, entry.run_id)]
+    async def egress(
+        self, run_id: str | None = None, *, owner: str | None = None
+    ) -> list[EgressEntry]:
+        """Of one run or all, of one owner or all, in the order of recording."""
+        return [entry for entry in self._egress if self._is_of(entry.run_id, run_id, owner)]
 
     async def put_trace(self, run_id: str, trace: dict[str, Any]) -> None:
         """Keep or replace. Raises NotFound."""
@@ -188,6 +231,28 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing to close; what is kept stays until the store itself goes."""
 
+    def _is_of(self, run_id: str, wanted: str | None, owner: str | None) -> bool:
+        of_owner = owner is None or (run_id in self._runs and self._runs[run_id].owner == owner)
+        return wanted in (None, run_id) and of_owner
+
+    def _forget_derived(self, document_id: str, owner: str) -> None:
+        for collection in list(self._collections.values()):
+            if collection.owner == owner:
+                left = tuple(kept for kept in collection.document_ids if kept != document_id)
+                self._collections[collection.collection_id] = replace(collection, document_ids=left)
+        for run in list(self._runs.values()):
+            if run.owner == owner and document_id in documents_of(run.question):
+                self._runs[run.run_id] = _forgotten(run)
+                self._forget_run(run.run_id)
+
+    def _forget_run(self, run_id: str) -> None:
+        self._job_results.pop(run_id, None)
+        self._traces.pop(run_id, None)
+        self._events.pop(run_id, None)
+        self._cloud_responses = {
+            key: kept for key, kept in self._cloud_responses.items() if key[0] != run_id
+        }
+
     def _known_document(self, document_id: str) -> Document:
         if document_id not in self._documents:
             raise unknown("document", document_id)
@@ -203,6 +268,16 @@ class MemoryStore:
             if run.fingerprint == fingerprint and run.status in UNFINISHED:
                 return run
         return None
+
+
+def _forgotten(run: RunRecord) -> RunRecord:
+    """The run without what it derived from its documents; an unfinished one is cancelled."""
+    reply = None if run.reply is None else without_derived(run.reply)
+    if run.status not in UNFINISHED:
+        return replace(run, reply=reply)
+    return replace(
+        run, reply=reply, status=RunStatus.CANCELLED, error=_json_copy(DOCUMENT_DELETED)
+    )
 
 
 def _folded(tokens: Sequence[str]) -> list[str]:

@@ -15,6 +15,9 @@ from minions.cloud.model import CloudResponse
 from minions.documents.model import Chunk, Document
 from workers.jobs import JobResult
 
+LOCAL_OWNER = "local"
+"""Owner of all that is made without a key: on the command line, or on loopback."""
+
 
 class RunStatus(enum.StrEnum):
     """State of one question's run."""
@@ -44,6 +47,8 @@ class RunRecord:
     created_at: float
     """Unix time, seconds."""
     updated_at: float
+    owner: str = LOCAL_OWNER
+    """Whose question it is; shown to no other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,14 +107,21 @@ class Store(Protocol):
     of this process; `record_cloud_response` and `record_egress` also survive power loss."""
 
     # documents
-    async def put_document(self, document: Document) -> bool:
-        """Keep a document; False when the same one was there already."""
+    async def put_document(self, document: Document, owner: str = LOCAL_OWNER) -> bool:
+        """Keep a document for an owner; False when that one has it already. The same bytes may
+        belong to several owners, each with a name of its own; the text is kept once."""
         ...
 
-    async def get_document(self, document_id: str) -> Document: ...
+    async def get_document(self, document_id: str, owner: str | None = None) -> Document:
+        """As its owner named it; None asks for it whoever owns it, under its first name. Raises
+        NotFound, also for what belongs to others."""
+        ...
+
     async def list_documents(self) -> list[Document]: ...
-    async def delete_document(self, document_id: str) -> None:
-        """Forget a document and its chunks and index rows."""
+    async def delete_document(self, document_id: str, owner: str = LOCAL_OWNER) -> None:
+        """Forget a document with all that this owner's runs derived from it: job results, cloud
+        responses, events, traces, answers. With its last owner go text, file, chunks and index
+        rows. Ledger and egress record stay. Raises NotFound."""
         ...
 
     async def put_chunks(
@@ -130,11 +142,16 @@ class Store(Protocol):
 
     # runs and their journal
     async def open_run(self, record: RunRecord) -> RunRecord:
-        """Keep a new run, or return the unfinished one with the same fingerprint to resume."""
+        """Keep a new run, or return the unfinished one with the same fingerprint to resume; one
+        with the same id and fingerprint is returned in any state. Raises BadRequest for an id that
+        another question has."""
         ...
 
     async def get_run(self, run_id: str) -> RunRecord: ...
-    async def list_runs(self, limit: int = 50) -> list[RunRecord]: ...
+    async def list_runs(self, limit: int = 50, owner: str | None = None) -> list[RunRecord]:
+        """Newest first; of one owner or all."""
+        ...
+
     async def update_run(
         self,
         run_id: str,
@@ -148,6 +165,11 @@ class Store(Protocol):
         ...
 
     async def job_results(self, run_id: str) -> dict[str, JobResult]: ...
+    async def known_job_results(self, job_ids: Sequence[str], owner: str) -> dict[str, JobResult]:
+        """Answered and abstained results of this owner's runs by job id, the newest of each: the
+        same id is the same work, so it need not be done again. Failed ones are not among them."""
+        ...
+
     async def record_cloud_response(self, run_id: str, response: CloudResponse) -> None: ...
     async def cloud_response(self, run_id: str, idempotency_key: str) -> CloudResponse | None: ...
 
@@ -156,9 +178,18 @@ class Store(Protocol):
         """Append; an entry whose (run_id, call_key, attempt) is there already is not doubled."""
         ...
 
-    async def ledger(self, run_id: str | None = None) -> list[LedgerEntry]: ...
+    async def ledger(
+        self, run_id: str | None = None, *, owner: str | None = None
+    ) -> list[LedgerEntry]:
+        """In the order of recording; of one run or all, of one owner's runs or everybody's."""
+        ...
+
     async def record_egress(self, entry: EgressEntry) -> None: ...
-    async def egress(self, run_id: str | None = None) -> list[EgressEntry]: ...
+    async def egress(
+        self, run_id: str | None = None, *, owner: str | None = None
+    ) -> list[EgressEntry]:
+        """As `ledger`."""
+        ...
 
     # traces
     async def put_trace(self, run_id: str, trace: dict[str, Any]) -> None: ...

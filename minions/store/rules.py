@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from minions.documents.model import Chunk, Document
 from minions.errors import BadRequest
@@ -39,3 +40,20 @@ def require_same_text(document: Document, chunks: Iterable[Chunk]) -> None:
                 f"chunk {chunk.chunk_id!r} is not the text of document {document.document_id!r} "
                 f"from {chunk.start} to {chunk.end}: chunk the document again"
             )
+
+
+KEPT_OF_A_REPLY = ("abstained", "rung", "p_correct", "p_correct_source", "coverage", "cost")
+"""What stays of a reply whose document was deleted: figures, and nothing that was read."""
+DOCUMENT_DELETED = {"code": "document_deleted", "message": "A document of it was deleted."}
+"""The error of a run that can't go on, because its document is gone."""
+
+
+def without_derived(reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply without anything that came out of its documents."""
+    kept = {name: reply[name] for name in KEPT_OF_A_REPLY if name in reply}
+    return {**kept, "answer": None, "citations": [], "warnings": [DOCUMENT_DELETED["message"]]}
+
+
+def documents_of(question: dict[str, Any]) -> list[str]:
+    """Ids of the documents that a run's question is about, each once."""
+    return list(dict.fromkeys(question.get("documents", [])))

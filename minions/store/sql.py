@@ -1,7 +1,7 @@
 """The store that ships: SQLite through SQLAlchemy Core.
 
 Here is which method runs what work on which connection; the work itself is in `sql_documents`,
-`sql_runs` and `sql_audit`.
+`sql_runs` and `sql_audit`. What only the service needs is in `sql_service`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from minions.documents.model import Chunk, Document
 from minions.store import sql_audit, sql_documents, sql_runs
 from minions.store.database import Database, open_database
 from minions.store.fulltext import FullText
-from minions.store.model import EgressEntry, LedgerEntry, RunRecord, RunStatus, SearchHit
+from minions.store.model import (
+    LOCAL_OWNER,
+    EgressEntry,
+    LedgerEntry,
+    RunRecord,
+    RunStatus,
+    SearchHit,
+)
+from minions.store.sql_service import SqlService
 from minions.store.summary import DocumentSummary
 from workers.jobs import JobResult
 
@@ -29,26 +37,26 @@ async def open_store(url_or_path: str | Path, *, lock_timeout_s: float = 10.0) -
     return SqlStore(await open_database(url_or_path, lock_timeout_s))
 
 
-class SqlStore:
-    """`Store` over a `Database`. Every method may raise StoreUnavailable.
+class SqlStore(SqlService):
+    """`ServiceStore` over a `Database`. Every method may raise StoreUnavailable.
 
-    What a run journalled, bought or sent stays when a document is deleted: the ledger is the
-    books, and the egress record, content included, is the user's own proof of what has left the
-    machine. Only the document, its chunks and its index rows are forgotten.
+    What a run bought or sent stays on the books when a document is deleted: the ledger, and the
+    egress record, content included, which is the user's own proof of what has left the machine.
+    All else that was derived from the document is forgotten.
     """
 
     def __init__(self, database: Database) -> None:
         """`database` is open and migrated; the store closes it."""
-        self.database = database
+        super().__init__(database)
         self._full_text = FullText()
 
-    async def put_document(self, document: Document) -> bool:
-        """Keep a document; False when the same one was there already."""
-        return await self.database.write(sql_documents.put_document, document)
+    async def put_document(self, document: Document, owner: str = LOCAL_OWNER) -> bool:
+        """Keep a document; False when that owner has it already."""
+        return await self.database.write(sql_documents.put_document, document, owner)
 
-    async def get_document(self, document_id: str) -> Document:
+    async def get_document(self, document_id: str, owner: str | None = None) -> Document:
         """The document with its text. Raises NotFound."""
-        return await self.database.read(sql_documents.get_document, document_id)
+        return await self.database.read(sql_documents.get_document, document_id, owner)
 
     async def list_documents(self) -> list[Document]:
         """All documents with their texts, oldest first; `document_summaries` is the light way."""
@@ -58,9 +66,11 @@ class SqlStore:
         """All documents without their texts, oldest first."""
         return await self.database.read(sql_documents.list_summaries)
 
-    async def delete_document(self, document_id: str) -> None:
-        """Forget a document, its chunks and index rows. Raises NotFound."""
-        await self.database.write(sql_documents.delete_document, self._full_text, document_id)
+    async def delete_document(self, document_id: str, owner: str = LOCAL_OWNER) -> None:
+        """Forget a document and all that was derived from it. Raises NotFound."""
+        await self.database.write(
+            sql_documents.delete_document, self._full_text, document_id, owner
+        )
 
     async def put_chunks(
         self, document_id: str, chunking_key: str, chunks: Sequence[Chunk]
@@ -90,9 +100,9 @@ class SqlStore:
         """Raises NotFound."""
         return await self.database.read(sql_runs.get_run, run_id)
 
-    async def list_runs(self, limit: int = 50) -> list[RunRecord]:
+    async def list_runs(self, limit: int = 50, owner: str | None = None) -> list[RunRecord]:
         """Newest first."""
-        return await self.database.read(sql_runs.list_runs, limit)
+        return await self.database.read(sql_runs.list_runs, limit, owner)
 
     async def update_run(
         self,
@@ -113,6 +123,10 @@ class SqlStore:
         """By job id; empty for an unknown run."""
         return await self.database.read(sql_runs.get_job_results, run_id)
 
+    async def known_job_results(self, job_ids: Sequence[str], owner: str) -> dict[str, JobResult]:
+        """Answered and abstained ones of this owner's runs, the newest of each job."""
+        return await self.database.read(sql_runs.known_job_results, job_ids, owner)
+
     async def record_cloud_response(self, run_id: str, response: CloudResponse) -> None:
         """On the disk when this returns; a second answer to the same call is not kept."""
         await self.database.write_durably(sql_runs.record_cloud_response, run_id, response)
@@ -125,17 +139,21 @@ class SqlStore:
         """Append; an entry whose (run_id, call_key, attempt) is there already is not doubled."""
         await self.database.write(sql_audit.record_ledger, entries)
 
-    async def ledger(self, run_id: str | None = None) -> list[LedgerEntry]:
-        """Of one run or all, in the order of recording."""
-        return await self.database.read(sql_audit.list_ledger, run_id)
+    async def ledger(
+        self, run_id: str | None = None, *, owner: str | None = None
+    ) -> list[LedgerEntry]:
+        """Of one run or all, of one owner or all, in the order of recording."""
+        return await self.database.read(sql_audit.list_ledger, run_id, owner)
 
     async def record_egress(self, entry: EgressEntry) -> None:
         """On the disk when this returns. Raises NotFound for an unknown run: send nothing then."""
         await self.database.write_durably(sql_audit.record_egress, entry)
 
-    async def egress(self, run_id: str | None = None) -> list[EgressEntry]:
-        """Of one run or all, in the order of recording."""
-        return await self.database.read(sql_audit.list_egress, run_id)
+    async def egress(
+        self, run_id: str | None = None, *, owner: str | None = None
+    ) -> list[EgressEntry]:
+        """Of one run or all, of one owner or all, in the order of recording."""
+        return await self.database.read(sql_audit.list_egress, run_id, owner)
 
     async def put_trace(self, run_id: str, trace: dict[str, Any]) -> None:
         """Keep or replace. Raises NotFound."""

@@ -6,31 +6,32 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select
-from sqlalchemy.dialects.sqlite import insert as insert_or
+from sqlalchemy import Connection, RowMapping, Select, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from minions.store.codec import to_plain
 from minions.store.errors import unknown
 from minions.store.model import EgressEntry, LedgerEntry
-from minions.store.tables import egress, ledger
+from minions.store.tables import egress, ledger, runs
+from minions.store.upsert import insert_or
 
 
 def record_ledger(connection: Connection, entries: Sequence[LedgerEntry]) -> None:
     """Append what is not there yet."""
-    statement = insert_or(ledger).on_conflict_do_nothing(
+    statement = insert_or(connection, ledger).on_conflict_do_nothing(
         index_elements=["run_id", "call_key", "attempt"]
     )
     if entries:
         connection.execute(statement, [asdict(entry) for entry in entries])
 
 
-def list_ledger(connection: Connection, run_id: str | None) -> list[LedgerEntry]:
-    """Of one run or all, in the order in which they were recorded."""
-    statement = select(ledger).order_by(ledger.c.row_id)
-    if run_id is not None:
-        statement = statement.where(ledger.c.run_id == run_id)
+def list_ledger(
+    connection: Connection, run_id: str | None, owner: str | None = None
+) -> list[LedgerEntry]:
+    """Of one run or all, of one owner or all, in the order in which they were recorded."""
+    statement = _of(ledger, run_id, owner)
     return [_ledger_entry(row) for row in connection.execute(statement).mappings()]
 
 
@@ -42,12 +43,22 @@ def record_egress(connection: Connection, entry: EgressEntry) -> None:
         raise unknown("run", entry.run_id) from error
 
 
-def list_egress(connection: Connection, run_id: str | None) -> list[EgressEntry]:
-    """Of one run or all, in the order in which they were recorded."""
-    statement = select(egress).order_by(egress.c.row_id)
-    if run_id is not None:
-        statement = statement.where(egress.c.run_id == run_id)
+def list_egress(
+    connection: Connection, run_id: str | None, owner: str | None = None
+) -> list[EgressEntry]:
+    """As `list_ledger`."""
+    statement = _of(egress, run_id, owner)
     return [_egress_entry(row) for row in connection.execute(statement).mappings()]
+
+
+def _of(table: Table, run_id: str | None, owner: str | None) -> Select[Any]:
+    statement = select(table).order_by(table.c.row_id)
+    if run_id is not None:
+        statement = statement.where(table.c.run_id == run_id)
+    if owner is not None:
+        own = select(runs.c.run_id).where(runs.c.owner == owner)
+        statement = statement.where(table.c.run_id.in_(own))
+    return statement
 
 
 def _ledger_entry(row: RowMapping) -> LedgerEntry:

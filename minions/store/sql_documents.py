@@ -2,67 +2,165 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
-from sqlalchemy.dialects.sqlite import insert as insert_or
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from minions.documents.model import Chunk, Document, Page
 from minions.store.codec import from_plain, to_plain
 from minions.store.errors import unknown
 from minions.store.fulltext import FullText
+from minions.store.listing import part_of
 from minions.store.model import SearchHit
 from minions.store.rules import require_same_text
+from minions.store.service import Listed, Wanted
+from minions.store.sql_runs import forget_derived
 from minions.store.summary import DocumentSummary
-from minions.store.tables import chunkings, chunks, documents
+from minions.store.tables import (
+    chunkings,
+    chunks,
+    collection_documents,
+    collections,
+    document_owners,
+    documents,
+    files,
+)
+from minions.store.upsert import insert_or
 from minions.store.words import searchable
 
 _SUMMARY_COLUMNS = (
     documents.c.document_id,
     documents.c.sha256,
-    documents.c.name,
+    document_owners.c.name,
     documents.c.media_type,
     documents.c.n_bytes,
     documents.c.n_chars,
     documents.c.n_pages,
     documents.c.warnings,
+    document_owners.c.created_at,
 )
 
 
-def put_document(connection: Connection, document: Document) -> bool:
-    """False when the same one was there already."""
-    statement = insert_or(documents).on_conflict_do_nothing(index_elements=["document_id"])
-    return connection.execute(statement, _document_row(document)).rowcount == 1
+def put_document(connection: Connection, document: Document, owner: str) -> bool:
+    """False when that owner has it already."""
+    statement = insert_or(connection, documents)
+    row = _document_row(document)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=["document_id"]), row)
+    link = insert_or(connection, document_owners).on_conflict_do_nothing(
+        index_elements=["owner", "document_id"]
+    )
+    owned = {
+        "owner": owner,
+        "document_id": document.document_id,
+        "name": document.name,
+        "created_at": time.time(),
+    }
+    return bool(connection.execute(link, owned).rowcount == 1)
 
 
-def get_document(connection: Connection, document_id: str) -> Document:
-    """Raises NotFound."""
-    found = connection.execute(select(documents).where(documents.c.document_id == document_id))
-    row = found.mappings().one_or_none()
+def get_document(connection: Connection, document_id: str, owner: str | None = None) -> Document:
+    """Under its owner's name, or, whoever owns it, under its first. Raises NotFound."""
+    statement = select(documents).where(documents.c.document_id == document_id)
+    if owner is not None:
+        statement = (
+            statement.join(document_owners)
+            .where(document_owners.c.owner == owner)
+            .add_columns(document_owners.c.name.label("own_name"))
+        )
+    row = connection.execute(statement).mappings().one_or_none()
     if row is None:
         raise unknown("document", document_id)
-    return _document(row)
+    return _document(row, row["name"] if owner is None else row["own_name"])
 
 
 def list_documents(connection: Connection) -> list[Document]:
     """All of them with their texts, in the order in which they came."""
     rows = connection.execute(select(documents).order_by(documents.c.row_id))
-    return [_document(row) for row in rows.mappings()]
+    return [_document(row, row["name"]) for row in rows.mappings()]
 
 
 def list_summaries(connection: Connection) -> list[DocumentSummary]:
-    """All of them, in the order in which they came; no text is read from the disk."""
-    rows = connection.execute(select(*_SUMMARY_COLUMNS).order_by(documents.c.row_id))
+    """All of them, for each of their owners, in the order in which they came; no text is read
+    from the disk."""
+    rows = connection.execute(_summaries().order_by(document_owners.c.row_id))
     return [_summary(row) for row in rows.mappings()]
 
 
-def delete_document(connection: Connection, full_text: FullText, document_id: str) -> None:
-    """Raises NotFound. Chunkings and chunks go with the document, by foreign keys."""
-    for chunking_id in _chunking_ids(connection, [document_id]):
-        full_text.remove(connection, chunking_id)
-    deleted = connection.execute(delete(documents).where(documents.c.document_id == document_id))
-    if deleted.rowcount == 0:
+def document_page(connection: Connection, owner: str, wanted: Wanted) -> Listed[DocumentSummary]:
+    """Of one owner, in the order of adding. Raises NotFound for an unknown `after`."""
+    position = None
+    if wanted.after is not None:
+        position = connection.execute(
+            select(document_owners.c.row_id).where(_owned(wanted.after, owner))
+        ).one_or_none()
+        if position is None:
+            raise unknown("document", wanted.after)
+    statement = _summaries().where(document_owners.c.owner == owner)
+    rows, has_more = part_of(connection, statement, (document_owners.c.row_id,), position, wanted)
+    return Listed(items=tuple(_summary(row) for row in rows), has_more=has_more)
+
+
+def document_summary(connection: Connection, document_id: str, owner: str) -> DocumentSummary:
+    """Raises NotFound."""
+    found = connection.execute(_summaries().where(_owned(document_id, owner)))
+    row = found.mappings().one_or_none()
+    if row is None:
         raise unknown("document", document_id)
+    return _summary(row)
+
+
+def put_file(connection: Connection, document_id: str, content: bytes) -> None:
+    """Kept once. Raises NotFound."""
+    try:
+        connection.execute(
+            insert_or(connection, files).on_conflict_do_nothing(index_elements=["document_id"]),
+            {"document_id": document_id, "content": content},
+        )
+    except IntegrityError as error:
+        raise unknown("document", document_id) from error
+
+
+def get_file(connection: Connection, document_id: str) -> bytes:
+    """Raises NotFound."""
+    content: bytes | None = connection.scalar(
+        select(files.c.content).where(files.c.document_id == document_id)
+    )
+    if content is None:
+        raise unknown("original file of document", document_id)
+    return content
+
+
+def delete_document(
+    connection: Connection, full_text: FullText, document_id: str, owner: str
+) -> None:
+    """Raises NotFound. With the last owner go file, chunkings and chunks, by foreign keys."""
+    gone = connection.execute(delete(document_owners).where(_owned(document_id, owner)))
+    if gone.rowcount == 0:
+        raise unknown("document", document_id)
+    forget_derived(connection, document_id, owner)
+    own = select(collections.c.collection_id).where(collections.c.owner == owner)
+    connection.execute(
+        delete(collection_documents).where(
+            collection_documents.c.document_id == document_id,
+            collection_documents.c.collection_id.in_(own),
+        )
+    )
+    others = select(document_owners.c.owner).where(document_owners.c.document_id == document_id)
+    if connection.scalar(others.limit(1)) is None:
+        for chunking_id in _chunking_ids(connection, [document_id]):
+            full_text.remove(connection, chunking_id)
+        connection.execute(delete(documents).where(documents.c.document_id == document_id))
+
+
+def _owned(document_id: str, owner: str) -> ColumnElement[bool]:
+    return and_(document_owners.c.document_id == document_id, document_owners.c.owner == owner)
+
+
+def _summaries() -> Select[Any]:
+    return select(*_SUMMARY_COLUMNS).select_from(documents.join(document_owners))
 
 
 def put_chunks(
@@ -140,11 +238,11 @@ def _document_row(document: Document) -> dict[str, object]:
     }
 
 
-def _document(row: RowMapping) -> Document:
+def _document(row: RowMapping, name: str) -> Document:
     return Document(
         document_id=row["document_id"],
         sha256=row["sha256"],
-        name=row["name"],
+        name=name,
         media_type=row["media_type"],
         n_bytes=row["n_bytes"],
         text=row["text"],

@@ -21,17 +21,20 @@ class DocumentSummary:
     """Length of the text."""
     n_pages: int
     warnings: tuple[str, ...]
+    created_at: float
+    """Unix time at which its owner added it, seconds."""
 
 
-def summarise(document: Document) -> DocumentSummary:
-    """What lists show of a document."""
+def summarise(document: Document, name: str, created_at: float) -> DocumentSummary:
+    """What lists show of a document, under its owner's name for it."""
     return DocumentSummary(
         document_id=document.document_id,
         sha256=document.sha256,
-        name=document.name,
+        name=name,
         media_type=document.media_type,
         n_bytes=document.n_bytes,
         n_chars=len(document.text),
         n_pages=len(document.pages),
         warnings=document.warnings,
+        created_at=created_at,
     )

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision that this version can read, oldest first."""
 
 
@@ -63,6 +63,60 @@ documents = Table(
     # The long ones last: SQLite reads a row from its start and stops at the last column asked for.
     Column("pages", JSON, nullable=False),
     Column("text", AnyText, nullable=False),
+)
+
+document_owners = Table(
+    "document_owners",
+    metadata,
+    Column("row_id", Integer, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column(
+        "document_id",
+        String,
+        ForeignKey("documents.document_id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("name", AnyText, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("owner", "document_id"),
+)
+"""Whose documents they are, each under its owner's own name for it: the text is kept once."""
+
+files = Table(
+    "files",
+    metadata,
+    Column(
+        "document_id",
+        String,
+        ForeignKey("documents.document_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("content", LargeBinary, nullable=False),
+)
+"""The original bytes of documents."""
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("collection_id", String, primary_key=True),
+    Column("owner", String, nullable=False, index=True),
+    Column("name", AnyText, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+collection_documents = Table(
+    "collection_documents",
+    metadata,
+    Column("row_id", Integer, primary_key=True),
+    Column(
+        "collection_id",
+        String,
+        ForeignKey("collections.collection_id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("document_id", String, nullable=False),
+    UniqueConstraint("collection_id", "document_id"),
 )
 
 chunkings = Table(
@@ -113,6 +167,8 @@ runs = Table(
     Column("error", JSON(none_as_null=True)),
     Column("created_at", Double, nullable=False, index=True),
     Column("updated_at", Double, nullable=False),
+    Column("owner", String, nullable=False, server_default="local"),
+    Index("ix_runs_owner", "owner", "created_at", "run_id"),
 )
 _unfinished = text("status IN ('queued', 'running')")
 Index(
@@ -128,9 +184,27 @@ job_results = Table(
     metadata,
     Column("row_id", Integer, primary_key=True),
     Column("run_id", String, ForeignKey("runs.run_id"), nullable=False),
-    Column("job_id", String, nullable=False),
+    Column("job_id", String, nullable=False, index=True),
     Column("result", JSON, nullable=False),
     UniqueConstraint("run_id", "job_id"),
+)
+
+run_documents = Table(
+    "run_documents",
+    metadata,
+    Column("run_id", String, ForeignKey("runs.run_id"), primary_key=True),
+    Column("document_id", String, primary_key=True, index=True),
+)
+"""Which runs asked of a document, so that what they derived from it can go with it. Without a
+foreign key to documents: runs outlive them."""
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_id", String, ForeignKey("runs.run_id"), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("data", JSON, nullable=False),
 )
 
 cloud_responses = Table(
@@ -189,3 +263,28 @@ egress = Table(
 )
 """Append-only: triggers refuse UPDATE and DELETE. `spans` names documents without a foreign key:
 the record outlives the document, because it is the user's own proof of what left the machine."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String, primary_key=True),
+    Column("token_sha256", String, nullable=False, unique=True),
+    Column("name", AnyText, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("requests_per_minute", Integer),
+    Column("usd_per_day", String),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+"""Keys of the service: only the hash of a token is kept."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("claim_key", String, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("resource_id", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+"""Idempotency keys of clients, each with the id of what its request made."""

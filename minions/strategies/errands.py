@@ -12,7 +12,7 @@ from minions.evidence import gather_evidence
 from minions.evidence.model import Evidence
 from minions.planning import Plan, TaskSpec
 from minions.question import JobCounts
-from minions.reading import Reading, chunk_limit, chunks_of, plan_jobs, run_jobs
+from minions.reading import Reading, chunk_limit, chunks_of, plan_jobs
 from minions.retrieval import DocumentIndex
 from minions.strategies.session import SAMPLING, Session, job_facts
 from workers import Job, JobResult, JobStatus, Sampling, WorkerPool
@@ -79,13 +79,12 @@ def _union(chunks: Iterable[Chunk]) -> int:
 
 async def run_plan(session: Session, pool: WorkerPool, plan: Plan) -> Findings:
     """Do every task of the plan. Law 1: one result per job; what is left unread is said."""
+    session.check_effort(pool.info)
     reading = await _cut(session, pool, plan)
     jobs = _jobs_by_task(session, pool, plan, list(reading.chunks.values()))
     unique = {job.job_id: job for errand in jobs.values() for job in errand}
     with session.trace.step("read", prompt_version=pool.info.prompt_version) as facts:
-        results = await run_jobs(
-            list(unique.values()), pool, session.store, session.run_id, session.observe
-        )
+        results = await session.job_run(pool).run(list(unique.values()), reading.chunks)
         facts["jobs"] = [job_facts(result) for result in results]
     reading = replace(reading, results=results)
     _warn_of_failures(session, reading)
@@ -134,7 +133,7 @@ def _jobs_by_task(
             f"each chunk was read once per task ({n_single:,} jobs)."
         )
     return {
-        task.name: _sampled(chosen[task.name], task, 1 if one_each else task.samples, pool)
+        task.name: _sampled(session, chosen[task.name], task, 1 if one_each else task.samples, pool)
         for task in plan.tasks
     }
 
@@ -160,11 +159,14 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _sampled(chunks: Sequence[Chunk], task: TaskSpec, n: int, pool: WorkerPool) -> list[Job]:
+def _sampled(
+    session: Session, chunks: Sequence[Chunk], task: TaskSpec, n: int, pool: WorkerPool
+) -> list[Job]:
     """One job per chunk and sample, with ids that are the same in every run."""
     jobs: list[Job] = []
+    effort = session.question.options.effort
     for sample in range(n):
-        planned = plan_jobs(chunks, task.instruction, pool.info, _sampling(sample))
+        planned = plan_jobs(chunks, task.instruction, pool.info, _sampling(sample), effort)
         jobs += [replace(job, sample=sample) for job in planned]
     return jobs
 

@@ -61,7 +61,26 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
     chance = judge(session, evidence, reading)
     rungs = await prepare_rungs(session, reading, evidence, chance)
     computed = await computed_draft(session, pool, reading)
-    standing, tried = computed or local_standing(evidence, chance), Rung.LOCAL
+    standing = computed or local_standing(evidence, chance)
+    if session.question.options.rung is None:
+        standing, reason = await _climb_by_value(session, rungs, standing)
+    else:
+        standing, reason = await _buy_wanted(session, rungs, standing)
+    return await session.reply(
+        standing,
+        reason=reason,
+        coverage=1.0 if standing.rung is Rung.DOCUMENT else reading.coverage,
+        jobs=reading.counts,
+        rungs=rungs,
+        document_rung=rungs[-1],
+    )
+
+
+async def _climb_by_value(
+    session: Session, rungs: tuple[PreparedRung, ...], standing: Standing
+) -> tuple[Standing, str]:
+    """Decide, buy, check, until nothing is worth its price. Returns the answer and the reason."""
+    tried = Rung.LOCAL
     p_in_hand, target = worth_in_hand(session, standing)
     while True:
         decision = decide(session, tried, p_in_hand, rungs, target)
@@ -69,21 +88,33 @@ async def climb(session: Session, pool: WorkerPool) -> Reply:
             break
         tried = decision.rung
         try:
-            bought = await ask_cloud(session, next(r for r in rungs if r.offer.rung is tried))
+            bought = await ask_cloud(session, _prepared(rungs, tried))
         except (BudgetExceeded, CloudError) as error:
             session.warnings.append(f"The cloud could not help at `{tried}`: {error}")
             break
         if bought and (bought.p_correct >= p_in_hand or standing.answer is None):
             standing, p_in_hand = bought, bought.p_correct
         target = session.question.options.target
-    return await session.reply(
-        standing,
-        reason=decision.reason,
-        coverage=1.0 if standing.rung is Rung.DOCUMENT else reading.coverage,
-        jobs=reading.counts,
-        rungs=rungs,
-        document_rung=rungs[-1],
-    )
+    return standing, decision.reason
+
+
+async def _buy_wanted(
+    session: Session, rungs: tuple[PreparedRung, ...], standing: Standing
+) -> tuple[Standing, str]:
+    """The one rung that the user asked to buy. Raises when a wish forbids it: before it is sent."""
+    wanted = session.question.options.rung
+    if wanted is None:
+        raise ValueError("no rung was asked for")
+    prepared = _prepared(rungs, wanted)
+    session.refuse_when_closed(prepared)
+    reason = f"you asked for the rung `{wanted}`"
+    session.observe(RungChosen(rung=wanted, reason=reason))
+    bought = await ask_cloud(session, prepared)
+    return (bought or standing), reason
+
+
+def _prepared(rungs: tuple[PreparedRung, ...], rung: Rung) -> PreparedRung:
+    return next(prepared for prepared in rungs if prepared.offer.rung is rung)
 
 
 def worth_in_hand(session: Session, standing: Standing) -> tuple[float, float]:
@@ -135,9 +166,10 @@ def judge(session: Session, evidence: Evidence, reading: Reading) -> Chances:
     on them."""
     with session.trace.step("signals") as facts:
         signals = signals_of(session.question.text, evidence, reading)
-        chance = session.chances_of(signals, reading.worker)
+        chance = session.chances_of(signals, reading.worker, reading.reach)
         facts["signals"] = signals.to_json()
-        facts["worker"] = asdict(calibration_key(reading.worker))
+        effort = session.question.options.effort
+        facts["worker"] = asdict(calibration_key(reading.worker, effort))
         facts["draft"] = evidence.draft.answer if evidence.draft else None
         facts["p_local"], facts["source"] = chance.p_local, chance.source
     return chance

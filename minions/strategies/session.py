@@ -13,9 +13,10 @@ from typing import Any
 from minions.budget import Budget, DayBudget
 from minions.cloud.model import CloudClient
 from minions.documents.model import Chunk, Document
+from minions.early import EarlyAnswer, why_read_everything
 from minions.errors import BadRequest, BudgetExceeded, CeilingExceeded
 from minions.events import Observer
-from minions.evidence.model import Citation
+from minions.evidence.model import Citation, Evidence
 from minions.evidence.relevance import Profile
 from minions.evidence.tables import headings_of
 from minions.offers import (
@@ -27,12 +28,12 @@ from minions.offers import (
 )
 from minions.purchase import Purchaser
 from minions.question import JobCounts, OfferView, Question, Reply
-from minions.reading import Reading, chunk_limit, chunks_of, plan_jobs, run_jobs
+from minions.reading import JobRun, Reading, chunk_limit, chunks_of, plan_jobs
 from minions.receipt import make_receipt
 from minions.redaction import Redacted, Redactor, kind_of
 from minions.retrieval import DocumentIndex
-from minions.signals import calibration_key
-from minions.store.model import Store
+from minions.signals import calibration_key, signals_of
+from minions.store.model import LOCAL_OWNER, Store
 from minions.trace import Trace
 from router import (
     PRIOR,
@@ -75,6 +76,8 @@ class Session:
     terms: CloudTerms
     client: CloudClient | None
     observe: Observer
+    owner: str = LOCAL_OWNER
+    """Whose question it is."""
     trace: Trace
     chunk_tokens: int
     relevance: Profile
@@ -88,6 +91,10 @@ class Session:
     warnings: list[str] = field(default_factory=list)
     hidden: set[tuple[str, str]] = field(default_factory=set)
     """(kind, value) of everything that was redacted so far."""
+    purpose: str | None = None
+    """What its cloud calls are for in the ledger; None for the rung of each."""
+    prepared: tuple[PreparedRung, ...] = ()
+    """The rungs as they were offered with the reply."""
     side_jobs: JobCounts = field(default_factory=JobCounts)
     """Jobs beside the reading of the question itself: they are counted in the reply too."""
 
@@ -110,10 +117,16 @@ class Session:
             max_latency_s=left_s,
         )
 
-    def chances_of(self, signals: Signals, worker: EngineInfo) -> Chances:
+    def chances_of(self, signals: Signals, worker: EngineInfo, reach: float = 1.0) -> Chances:
         """P(correct) at every rung. A stale calibration is refused: that is said, and the prior
-        stands in for it from then on."""
-        key = calibration_key(worker)
+        stands in for it from then on.
+
+        With a `reach` below 1, reading stopped early: then the local chance is that of the same
+        draft after a whole reading, times the chance that nothing better stands elsewhere."""
+        if reach < 1.0:
+            whole = self.chances_of(replace(signals, coverage=1.0), worker)
+            return replace(whole, p_local=whole.p_local * reach)
+        key = calibration_key(worker, self.question.options.effort)
         try:
             return chances(signals, self.calibration, key, self.terms.model)
         except StaleCalibration as error:
@@ -167,6 +180,7 @@ class Session:
             day=self.day,
             redactor=self.redactor,
             on_redacted=self._note_redaction,
+            purpose=self.purpose,
         )
 
     def _note_redaction(self, rung: Rung, redacted: Redacted) -> None:
@@ -203,30 +217,92 @@ class Session:
         raise BudgetExceeded(message)
 
     async def read(self, pool: WorkerPool) -> Reading:
-        """Hops 3 to 5: every chunk of every document is read once for this question."""
-        task, info = self.question.text, pool.info
-        limit = chunk_limit(
-            info, pool.prompt_overhead_tokens(task), SAMPLING.max_output_tokens, self.chunk_tokens
+        """Hops 3 to 5: every chunk of every document is read once for this question, the likeliest
+        first; fewer only where the user lets reading stop early."""
+        task, info, options = self.question.text, pool.info, self.question.options
+        self.check_effort(info)
+        unread = await self._cut(pool)
+        best_first = [ranked.chunk for ranked in unread.index.rank(task)]
+        jobs = plan_jobs(best_first, task, info, SAMPLING, options.effort)
+        watch = EarlyAnswer(
+            base=unread,
+            best_first=[chunk.chunk_id for chunk in best_first],
+            judge=self._p_early,
+            observe=self.observe,
+            enough=self._enough(),
         )
-        with self.trace.step("plan", worker=info.model, chunk_tokens=limit) as facts:
+        with self.trace.step("read", prompt_version=info.prompt_version) as facts:
+            results = await self.job_run(pool).run(jobs, unread.chunks, watch)
+            facts["jobs"] = [job_facts(result) for result in results]
+            facts["n_skipped"] = len(jobs) - len(results)
+        reading = watch.reading_of(results)
+        self._say_what_was_skipped(reading)
+        return reading
+
+    async def _cut(self, pool: WorkerPool) -> Reading:
+        """The documents' chunks for this worker, with nothing read yet."""
+        limit = chunk_limit(
+            pool.info,
+            pool.prompt_overhead_tokens(self.question.text),
+            SAMPLING.max_output_tokens,
+            self.chunk_tokens,
+        )
+        with self.trace.step("plan", worker=pool.info.model, chunk_tokens=limit) as facts:
             chunks: list[Chunk] = []
             for document in self.documents.values():
                 chunks += await chunks_of(document, pool, limit, self.store)
             index = await asyncio.to_thread(DocumentIndex, chunks)
             facts["n_chunks"] = len(chunks)
-        # The likeliest chunks are read first, so that answers come early; every chunk is read.
-        likeliest_first = [ranked.chunk for ranked in index.rank(task)]
-        jobs = plan_jobs(likeliest_first, task, info, SAMPLING)
-        with self.trace.step("read", prompt_version=info.prompt_version) as facts:
-            results = await run_jobs(jobs, pool, self.store, self.run_id, self.observe)
-            facts["jobs"] = [job_facts(result) for result in results]
         return Reading(
             documents=self.documents,
             chunks={chunk.chunk_id: chunk for chunk in chunks},
-            results=results,
-            worker=info,
+            results=(),
+            worker=pool.info,
             index=index,
         )
+
+    def job_run(self, pool: WorkerPool) -> JobRun:
+        """Runs jobs for this question."""
+        return JobRun(
+            run_id=self.run_id,
+            pool=pool,
+            store=self.store,
+            observe=self.observe,
+            fresh=self.question.options.fresh,
+            owner=self.owner,
+        )
+
+    def check_effort(self, info: EngineInfo) -> None:
+        """Raise BadRequest where the worker can't reason as the user wishes."""
+        effort = self.question.options.effort
+        if effort not in info.efforts:
+            raise BadRequest(
+                f"{info.model} can't reason with effort `{effort}`; it knows "
+                f"{', '.join(info.efforts)}. Leave effort out, or use gpt-oss."
+            )
+
+    def _p_early(self, evidence: Evidence, reading: Reading) -> float:
+        signals = signals_of(self.question.text, evidence, reading)
+        return self.chances_of(signals, reading.worker, reading.reach).p_local
+
+    def _enough(self) -> float | None:
+        """P(correct) from which this question's reading may stop; None to read everything."""
+        options = self.question.options
+        if not options.stop_early:
+            return None
+        why = why_read_everything(self.question.text, len(self.documents))
+        if why is not None:
+            self.warnings.append(f"The question was read to the end: {why}.")
+            return None
+        return options.target
+
+    def _say_what_was_skipped(self, reading: Reading) -> None:
+        if reading.n_skipped:
+            self.warnings.append(
+                f"Reading stopped early: {reading.coverage:.1%} of the text was read, the "
+                f"likeliest parts first; {reading.n_skipped} of {len(reading.chunks)} chunks were "
+                "not. Ask without stop_early to read all."
+            )
 
     async def reply(
         self,
@@ -239,6 +315,7 @@ class Session:
         document_rung: PreparedRung,
     ) -> Reply:
         """The reply with its receipt, from the ledger as it stands on disk."""
+        self.prepared = tuple(rungs)
         cloud_only_usd, method = cloud_only_price(self.terms, document_rung)
         receipt = make_receipt(
             await self.store.ledger(self.run_id),
@@ -296,6 +373,8 @@ def job_facts(result: JobResult) -> dict[str, Any]:
         "margin": result.margin,
         "logprob": result.logprob,
         "cut": result.cut,
+        "analysis": result.analysis,
+        "analysis_cut": result.analysis_cut,
         "raw_output": result.raw_output,
         "error": result.error,
         "prefilled_tokens": result.usage.prefilled_tokens,

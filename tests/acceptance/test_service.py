@@ -122,7 +122,9 @@ def test_a_foreign_host_name_is_refused(client: httpx.Client) -> None:
 
 def test_health_is_honest(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready"}
+    ready = client.get("/readyz").json()
+    assert ready["status"] == "ready"
+    assert set(ready["checks"].values()) == {"ok"}
 
 
 def test_a_restarted_server_tells_what_was_interrupted(tmp_path: Path) -> None:

@@ -22,11 +22,13 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from workers.jobs import Job
+from workers.chat import ChatJob, Message, Role, Tool, cut_at_stop
+from workers.chat_wire import call_body
+from workers.jobs import Job, Sampling
 from workers.prompt import worker_prompt
-from workers.scripted import KeywordReader, Script, ScriptedReply
+from workers.scripted import KeywordReader, QuotingPartner, Script, ScriptedReply, ScriptedTurn
 from workers.vocabulary import TiktokenTokenizer
 
 
@@ -47,7 +49,7 @@ class ChatServer:
     async def complete(self, request: Request) -> Response:
         body = await request.json()
         self.requests.append(body)
-        text = body["messages"][-1]["content"]
+        text = "\n".join(message["content"] or "" for message in body["messages"])
         if "SERVER-ERROR" in text:
             return JSONResponse({"error": {"message": "out of memory"}}, status_code=500)
         if "NOT-OPENAI" in text:
@@ -56,7 +58,37 @@ class ChatServer:
             return JSONResponse({"error": {"message": "unknown field"}}, status_code=400)
         if "SLOW" in text:
             await self._wait_for_disconnect(request)
+        if body.get("stream"):
+            return StreamingResponse(self._turn(body, text), media_type="text/event-stream")
         return JSONResponse(self._completion(body, text))
+
+    def _turn(self, body: dict[str, Any], text: str) -> Iterator[str]:
+        """A streamed turn of a conversation, as `QuotingPartner` answers it."""
+        job = chat_job(body)
+        turn = QuotingPartner()(job)
+        pieces = ScriptedTurn(text=cut_at_stop(turn.text, job.stop)).pieces
+        said = pieces[: job.sampling.max_output_tokens]
+        yield self._event({"role": "assistant", "content": ""})
+        for piece in said:
+            yield self._event({"content": piece})
+        for index, call in enumerate(turn.tool_calls):
+            yield self._event({"tool_calls": [{"index": index, **call_body(call)}]})
+        if "CUT" in text:
+            return
+        reason = "tool_calls" if turn.tool_calls else "stop"
+        yield self._event({}, finish_reason="length" if len(said) < len(pieces) else reason)
+        if "NO-USAGE" not in text:
+            usage = _usage(body, "".join(said) or "{}", text)
+            usage["prompt_tokens"] += len(json.dumps(body.get("tools", []))) // 4
+            yield self._event(None, usage=usage)
+        yield "data: [DONE]\n\n"
+
+    def _event(self, delta: dict[str, Any] | None, **fields: Any) -> str:
+        usage = fields.pop("usage", None)
+        choices = [] if delta is None else [{"index": 0, "delta": delta, **fields}]
+        head = {"id": "chat-1", "object": "chat.completion.chunk", "created": 0}
+        event = {**head, "model": self.model, "choices": choices, "usage": usage}
+        return f"data: {json.dumps(event)}\n\n"
 
     async def _wait_for_disconnect(self, request: Request) -> None:
         for _ in range(1000):
@@ -89,6 +121,7 @@ class ChatServer:
     def _content(self, text: str) -> str:
         if "NOT-JSON" in text:
             return "I believe that the fee is high."
+        text = text.removeprefix(f"{worker_prompt().instructions}\n")
         chunk, _, task = text.rpartition(worker_prompt().between)
         reply = self.script(Job(job_id="", chunk_id="", chunk_text=chunk, task=task))
         content = _as_json(reply)
@@ -99,6 +132,23 @@ class ChatServer:
         if self.max_model_len is not None:
             about["max_model_len"] = self.max_model_len
         return {"object": "list", "data": [about]}
+
+
+def chat_job(body: dict[str, Any]) -> ChatJob:
+    """The conversation of a request."""
+    choice = body.get("tool_choice", "auto")
+    return ChatJob(
+        job_id="",
+        messages=tuple(_message(message) for message in body["messages"]),
+        tools=tuple(Tool(name=tool["function"]["name"]) for tool in body.get("tools", [])),
+        tool_choice=choice if isinstance(choice, str) else choice["function"]["name"],
+        stop=tuple(body.get("stop", ())),
+        sampling=Sampling(max_output_tokens=body["max_tokens"]),
+    )
+
+
+def _message(body: dict[str, Any]) -> Message:
+    return Message(role=Role(body["role"]), content=body["content"] or "")
 
 
 def _as_json(reply: ScriptedReply) -> str:
@@ -113,7 +163,7 @@ def _token_logprobs(content: str) -> list[dict[str, Any]]:
 
 def _usage(body: dict[str, Any], content: str, text: str) -> dict[str, int]:
     tokenizer = TiktokenTokenizer()
-    prompt = sum(tokenizer.count(message["content"]) for message in body["messages"])
+    prompt = sum(tokenizer.count(message["content"] or "") for message in body["messages"])
     prompt = prompt // 10 if "SHORT-READ" in text else prompt
     output = tokenizer.count(content)
     return {

@@ -21,6 +21,8 @@ from tests.contract.conftest import EngineKit
 from workers.errors import EngineUnavailable, ModelNotFound
 from workers.inline_pool import MAX_CRASHES_IN_A_ROW, InlinePool
 from workers.jobs import Job, JobResult, JobStatus
+from workers.ray.local_fleet import LocalFleet
+from workers.ray.pool import FleetPool
 from workers.scripted import Fault, Script, ScriptedEngine, ScriptedReply
 from workers.seams import Engine, WorkerPool
 
@@ -30,7 +32,12 @@ ABSTAIN = ScriptedReply()
 PoolMaker = Callable[[Callable[[], Engine]], WorkerPool]
 
 
-@pytest.fixture(scope="session", params=[InlinePool])
+def fleet_pool(build: Callable[[], Engine]) -> WorkerPool:
+    """The pool of a cluster, over one worker of this process."""
+    return FleetPool(LocalFleet(build))
+
+
+@pytest.fixture(scope="session", params=[InlinePool, fleet_pool])
 def make_pool(request: pytest.FixtureRequest) -> PoolMaker:
     maker: PoolMaker = request.param
     return maker

@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,19 @@ from hypothesis import strategies as st
 from minions.cloud.model import AttemptOutcome, CloudAttempt, CloudResponse, CloudUsage
 from minions.documents.model import Chunk, Document, Page
 from minions.errors import BadRequest, NotFound
-from minions.store import MemoryStore, SqlStore, open_store
-from minions.store.model import EgressEntry, LedgerEntry, RunRecord, RunStatus, Store
+from minions.store import MemoryStore, ServiceStore, SqlStore, open_store
+from minions.store.model import (
+    LOCAL_OWNER,
+    EgressEntry,
+    LedgerEntry,
+    RunRecord,
+    RunStatus,
+)
+from minions.store.service import ApiKey, Claim, Collection, RunEvent, Wanted
 from workers.jobs import JobResult, JobStatus, WorkerUsage
 
 AnyStore = SqlStore | MemoryStore
-STORES: tuple[type[Store], ...] = (SqlStore, MemoryStore)
+STORES: tuple[type[ServiceStore], ...] = (SqlStore, MemoryStore)
 """Holds the type checker to what the tests below hold the behaviour to."""
 
 TEXT = (
@@ -533,6 +541,303 @@ async def test_a_trace_is_replaced_when_the_run_goes_on(store: AnyStore) -> None
     await store.put_trace("run_1", {"hops": [1]})
     await store.put_trace("run_1", {"hops": [1, {"name": "é\ud800"}]})
     assert await store.get_trace("run_1") == {"hops": [1, {"name": "é\ud800"}]}
+
+
+# owners
+
+
+async def test_the_same_bytes_belong_to_two_owners_under_their_own_names(store: AnyStore) -> None:
+    assert await store.put_document(document(name="mine.txt"), "ann")
+    assert await store.put_document(document(name="yours.txt"), "bob")
+    assert not await store.put_document(document(name="again.txt"), "bob")
+    assert (await store.get_document("doc_1", "ann")).name == "mine.txt"
+    assert (await store.get_document("doc_1", "bob")) == document(name="yours.txt")
+    assert (await store.document_summary("doc_1", "bob")).name == "yours.txt"
+    assert (await store.get_document("doc_1")).name == "mine.txt"
+    assert len(await store.list_documents()) == 1
+
+
+async def test_what_belongs_to_others_is_not_found(store: AnyStore) -> None:
+    await store.put_document(document(), "ann")
+    await store.put_collection(collection("col_1", "ann"))
+    await store.open_run(run(owner="ann"))
+    for question in (
+        store.get_document("doc_1", "bob"),
+        store.document_summary("doc_1", "bob"),
+        store.delete_document("doc_1", "bob"),
+        store.document_page("bob", Wanted(after="doc_1")),
+        store.run_page("bob", Wanted(after="run_1")),
+        store.get_collection("col_1", "bob"),
+        store.delete_collection("col_1", "bob"),
+        store.collection_page("bob", Wanted(after="col_1")),
+        store.put_collection(collection("col_2", "bob")),
+    ):
+        with pytest.raises(NotFound):
+            await question
+    assert (await store.document_page("bob", Wanted())).items == ()
+    assert (await store.run_page("bob", Wanted())).items == ()
+    assert (await store.collection_page("bob", Wanted())).items == ()
+    assert await store.list_runs(owner="bob") == []
+
+
+async def test_the_text_goes_with_its_last_owner(store: AnyStore) -> None:
+    for owner in ("ann", "bob"):
+        await store.put_document(document(), owner)
+    await store.put_file("doc_1", b"the file")
+    await store.put_chunks("doc_1", "key", chunks_of(document()))
+    await store.delete_document("doc_1", "ann")
+    assert await store.get_file("doc_1") == b"the file"
+    assert await store.get_chunks("doc_1", "key") is not None
+    await store.delete_document("doc_1", "bob")
+    for question in (store.get_file("doc_1"), store.get_document("doc_1")):
+        with pytest.raises(NotFound):
+            await question
+    assert await store.search(["doc_1"], "key", "Delaware", 5) == []
+
+
+async def test_ledger_and_egress_are_told_apart_by_owner(store: AnyStore) -> None:
+    for owner in ("ann", "bob"):
+        await store.open_run(run(f"run_{owner}", owner, owner=owner))
+        await store.record_ledger([ledger_entry(f"run_{owner}")])
+        await store.record_egress(egress_entry(f"run_{owner}"))
+    assert await store.ledger(owner="ann") == [ledger_entry("run_ann")]
+    assert await store.ledger("run_bob", owner="ann") == []
+    assert await store.egress(owner="bob") == [egress_entry("run_bob")]
+    assert len(await store.ledger()) == len(await store.egress()) == 2
+
+
+# what was derived from a document
+
+
+async def test_a_deleted_document_takes_what_its_owners_runs_derived(store: AnyStore) -> None:
+    for owner in ("ann", "bob"):
+        await store.put_document(document(), owner)
+        await finished_run(store, owner)
+    await store.delete_document("doc_1", "ann")
+    assert await store.job_results("run_ann") == {}
+    assert await store.cloud_response("run_ann", "call_1") is None
+    assert await store.events("run_ann") == []
+    assert await store.known_job_results(["job"], "ann") == {}
+    with pytest.raises(NotFound):
+        await store.get_trace("run_ann")
+    reply = (await store.get_run("run_ann")).reply
+    assert reply is not None
+    assert (reply["answer"], reply["citations"], reply["cost"]) == (None, [], {"cloud_usd": 0.5})
+    assert await store.job_results("run_bob") != {}
+    assert (await store.get_run("run_bob")).reply == REPLY
+    assert await store.ledger("run_ann") == [ledger_entry("run_ann")]
+
+
+async def test_an_unfinished_run_of_a_deleted_document_is_cancelled(store: AnyStore) -> None:
+    await store.put_document(document())
+    await store.open_run(run())
+    await store.delete_document("doc_1")
+    ended = await store.get_run("run_1")
+    assert ended.status is RunStatus.CANCELLED
+    assert ended.error == {"code": "document_deleted", "message": "A document of it was deleted."}
+    assert await store.unfinished_runs() == []
+
+
+REPLY = {"answer": "Delaware", "citations": [{"quote": "laws"}], "cost": {"cloud_usd": 0.5}}
+
+
+async def finished_run(store: AnyStore, owner: str) -> None:
+    run_id = f"run_{owner}"
+    await store.open_run(run(run_id, owner, owner=owner))
+    await store.record_job_results(run_id, [result("job")])
+    await store.record_cloud_response(run_id, response())
+    await store.record_ledger([ledger_entry(run_id)])
+    await store.record_events([event(run_id, 1)])
+    await store.put_trace(run_id, {"steps": []})
+    await store.update_run(run_id, RunStatus.FINISHED, reply=REPLY)
+
+
+# readings that are known
+
+
+async def test_known_results_are_the_owners_own_and_never_failed_ones(store: AnyStore) -> None:
+    await store.open_run(run(owner="ann"))
+    failed = result("c", status=JobStatus.FAILED, answer=None, error="x")
+    abstained = result("b", status=JobStatus.ABSTAINED, answer=None)
+    await store.record_job_results("run_1", [result("a"), abstained, failed])
+    wanted = [f"job {n}" for n in range(1200)] + ["a", "b", "c"]
+    assert await store.known_job_results(wanted, "ann") == {"a": result("a"), "b": abstained}
+    assert await store.known_job_results(wanted, "bob") == {}
+    assert await store.known_job_results([], "ann") == {}
+
+
+async def test_the_newest_known_result_counts(store: AnyStore) -> None:
+    for n in (1, 2):
+        await store.open_run(run(f"run_{n}", f"print {n}"))
+        await store.record_job_results(f"run_{n}", [result("a", answer=str(n))])
+    known = await store.known_job_results(["a"], LOCAL_OWNER)
+    assert known["a"].answer == "2"
+
+
+# lists
+
+
+PAGES = st.tuples(st.integers(1, 5), st.booleans(), st.integers(0, 9))
+
+
+@PROPERTY
+@given(wish=PAGES)
+async def test_lists_come_in_parts_without_gaps(
+    store: AnyStore, wish: tuple[int, bool, int]
+) -> None:
+    limit, newest_first, n_items = wish
+    owner = f"owner {next(FRESH)}"
+    for n in range(n_items):
+        name = f"{owner}/{n}"
+        await store.put_document(document(name), owner)
+        await store.open_run(run(name, name, owner=owner, created_at=float(n // 2)))
+        await store.put_collection(collection(name, owner, name, created_at=float(n // 2)))
+    ids = [f"{owner}/{n}" for n in range(n_items)]
+    expected = ids[::-1] if newest_first else ids
+    for page, id_name in (
+        (store.document_page, "document_id"),
+        (store.run_page, "run_id"),
+        (store.collection_page, "collection_id"),
+    ):
+        assert await walk(page, id_name, owner, limit, newest_first) == expected
+
+
+async def walk(page: Any, id_name: str, owner: str, limit: int, newest_first: bool) -> list[str]:
+    """Ids of a whole list, part by part."""
+    ids: list[str] = []
+    after = None
+    while True:
+        part = await page(owner, Wanted(limit=limit, after=after, newest_first=newest_first))
+        assert len(part.items) <= limit
+        ids += [getattr(item, id_name) for item in part.items]
+        if not part.has_more:
+            return ids
+        assert len(part.items) == limit
+        after = ids[-1]
+
+
+async def test_unfinished_runs_are_listed_oldest_first(store: AnyStore) -> None:
+    for n, status in enumerate(RunStatus):
+        await store.open_run(run(f"run_{n}", f"print {n}", created_at=float(-n)))
+        await store.update_run(f"run_{n}", status)
+    statuses = [found.status for found in await store.unfinished_runs()]
+    assert statuses == [RunStatus.RUNNING, RunStatus.QUEUED]
+
+
+async def test_a_run_under_its_own_id_and_question_comes_back_in_any_state(
+    store: AnyStore,
+) -> None:
+    await store.open_run(run())
+    await store.update_run("run_1", RunStatus.FINISHED, reply=REPLY)
+    again = await store.open_run(run())
+    assert (again.status, again.reply) == (RunStatus.FINISHED, REPLY)
+
+
+# files, collections, events, keys, claims
+
+
+def collection(
+    collection_id: str, owner: str, *document_ids: str, created_at: float = 5.0
+) -> Collection:
+    return Collection(
+        collection_id=collection_id,
+        owner=owner,
+        name="contracts",
+        document_ids=document_ids or ("doc_1",),
+        created_at=created_at,
+    )
+
+
+def event(run_id: str, sequence: int, kind: str = "job") -> RunEvent:
+    return RunEvent(run_id=run_id, sequence=sequence, kind=kind, data={"n": sequence})
+
+
+async def test_a_file_comes_back_byte_for_byte_and_the_first_stays(store: AnyStore) -> None:
+    content = bytes(range(256)) * 5
+    await store.put_document(document())
+    with pytest.raises(NotFound, match="original file of document 'doc_1'"):
+        await store.get_file("doc_1")
+    await store.put_file("doc_1", content)
+    await store.put_file("doc_1", b"other")
+    assert await store.get_file("doc_1") == content
+    with pytest.raises(NotFound, match="'nobody'"):
+        await store.put_file("nobody", content)
+
+
+async def test_a_collection_keeps_its_order_and_loses_deleted_documents(store: AnyStore) -> None:
+    for name in ("doc_2", "doc_1"):
+        await store.put_document(document(name))
+    made = collection("col_1", LOCAL_OWNER, "doc_2", "doc_1", "doc_2")
+    await store.put_collection(made)
+    await store.put_collection(replace(made, name="the same id again", document_ids=("doc_1",)))
+    kept = await store.get_collection("col_1", LOCAL_OWNER)
+    assert kept == replace(made, document_ids=("doc_2", "doc_1"))
+    await store.delete_document("doc_2")
+    assert (await store.get_collection("col_1", LOCAL_OWNER)).document_ids == ("doc_1",)
+    await store.delete_collection("col_1", LOCAL_OWNER)
+    with pytest.raises(NotFound, match="'col_1'"):
+        await store.get_collection("col_1", LOCAL_OWNER)
+    assert await store.get_document("doc_1")
+
+
+async def test_events_come_back_in_order_after_any_number(store: AnyStore) -> None:
+    await store.open_run(run())
+    await store.record_events([event("run_1", 2), event("run_1", 1), event("nobody", 1)])
+    await store.record_events([event("run_1", 2, "another"), event("run_1", 3)])
+    await store.record_events([])
+    assert await store.events("run_1") == [event("run_1", n) for n in (1, 2, 3)]
+    assert await store.events("run_1", after=2) == [event("run_1", 3)]
+    assert await store.events("run_1", after=3) == await store.events("nobody") == []
+
+
+def api_key(key_id: str = "key_1", **changes: Any) -> ApiKey:
+    made = ApiKey(
+        key_id=key_id,
+        token_sha256=f"hash of {key_id}",
+        name="Ann's \ud800 laptop",
+        scopes=("ask", "documents"),
+        requests_per_minute=60,
+        usd_per_day=Decimal("1.500000001"),
+        created_at=3.5,
+    )
+    return replace(made, **changes)
+
+
+async def test_a_key_is_found_by_its_hash_and_stays_revoked(store: AnyStore) -> None:
+    second = api_key("key_2", usd_per_day=None, requests_per_minute=None, scopes=())
+    for key in (api_key(), second):
+        await store.put_key(key)
+    assert await store.find_key("hash of key_1") == api_key()
+    assert await store.find_key("hash of nobody") is None
+    await store.revoke_key("key_1", 9.0)
+    await store.revoke_key("key_1", 10.0)
+    assert await store.find_key("hash of key_1") == api_key(revoked_at=9.0)
+    assert await store.list_keys() == [api_key(revoked_at=9.0), second]
+    with pytest.raises(NotFound, match="'nobody'"):
+        await store.revoke_key("nobody", 1.0)
+
+
+async def test_a_key_is_put_once(store: AnyStore) -> None:
+    await store.put_key(api_key())
+    for twin in (api_key(token_sha256="other"), api_key("key_2", token_sha256="hash of key_1")):
+        with pytest.raises(BadRequest, match="exists already"):
+            await store.put_key(twin)
+
+
+async def test_the_first_claim_of_a_key_stands(store: AnyStore) -> None:
+    first = Claim(owner="ann", claim_key="k", digest="d", resource_id="run_1", created_at=1.0)
+    later = replace(first, digest="e", resource_id="run_2")
+    assert await store.claim(first) == first
+    assert await store.claim(later) == first
+    assert await store.claim(replace(later, owner="bob")) == replace(later, owner="bob")
+    claimed = await asyncio.gather(
+        *(store.claim(replace(later, claim_key="race", resource_id=str(n))) for n in range(9))
+    )
+    assert len(set(claimed)) == 1
+
+
+async def test_a_store_in_order_says_so(store: AnyStore) -> None:
+    await store.check()
 
 
 # unknown ids

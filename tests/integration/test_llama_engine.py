@@ -21,15 +21,17 @@ from workers.errors import (
     ModelTooLarge,
 )
 from workers.jobs import Job, JobResult, JobStatus, Sampling
-from workers.llama.api import Batch, DecodeOutcome, LlamaContext, LlamaModel, Logits, can_offload
+from workers.llama.api import LlamaModel, Logits, can_offload
+from workers.llama.context import Batch, DecodeOutcome, LlamaContext
 from workers.llama.engine import LlamaCppEngine
 from workers.llama.frame import Frame, build_frame
-from workers.llama.schedule import Tokens
+from workers.llama.loading import Loaded
+from workers.llama.schedule import Limits, Tokens
 from workers.llama.sizing import LlamaSettings
 from workers.llama.tokenizer import LlamaTokenizer
 from workers.prompt import worker_prompt
 from workers.random_gguf import CONTROL_TOKENS
-from workers.seams import Engine, EngineInfo
+from workers.seams import Engine
 
 SETTINGS = LlamaSettings(n_ctx=4096, n_seq_max=10, n_threads=1)
 SHORT = Sampling(max_output_tokens=24)
@@ -38,17 +40,6 @@ TEXT = (
     "the mill. Each party may end this agreement after a year. Total income was 45.2 million. "
 )
 WINDOW = 128
-INFO = EngineInfo(
-    engine="llama.cpp",
-    model="random",
-    model_sha256=None,
-    quantisation="MXFP4 MoE",
-    prompt_version="test",
-    context_tokens=4096,
-    n_slots=7,
-    has_logits=True,
-    shares_prefixes=True,
-)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +72,7 @@ def drain(engine: Engine) -> list[JobResult]:
     for _ in range(5000):
         if not engine.n_pending:
             return results
-        results += engine.step()
+        results += [r for r in engine.step() if isinstance(r, JobResult)]
     raise AssertionError(f"{engine.n_pending} jobs are still pending")
 
 
@@ -111,14 +102,18 @@ def built(
     context = context_type(
         model, n_ctx=4096, n_sequences=10, n_batch=512, n_threads=1, kv_type="f16"
     )
-    return LlamaCppEngine(
-        model=model,
-        context=context,
-        info=INFO,
-        live_chunks=2,
-        prompt=worker_prompt(),
-        clock=clock,
+    return LlamaCppEngine(loaded(model, context), prompt=worker_prompt(), clock=clock)
+
+
+def loaded(model: LlamaModel, context: LlamaContext, live_chunks: int = 2) -> Loaded:
+    """Parts for an engine whose schedule believes what the context says of itself."""
+    limits = Limits(
+        n_sequences=context.n_sequences,
+        n_cells=context.n_ctx,
+        n_batch=context.n_batch,
+        live_chunks=live_chunks,
     )
+    return Loaded(model=model, context=context, limits=limits, name="random")
 
 
 # -- every job exactly one result ---------------------------------------------------------------
@@ -154,7 +149,7 @@ def test_every_job_ends_exactly_once(
     for i, (*_, fate) in enumerate(asked):
         if fate == "cancel now":
             engine.cancel(f"{i}")
-    results = [result for _ in range(3) for result in engine.step()]
+    results = [r for _ in range(3) for r in engine.step() if isinstance(r, JobResult)]
     for i, (*_, fate) in enumerate(asked):
         if fate == "cancel later":
             engine.cancel(f"{i}")
@@ -367,7 +362,7 @@ def test_cancel_ends_queued_and_running_jobs_within_one_step(engine: LlamaCppEng
     for i in range(20):
         engine.cancel(str(i))
     engine.cancel("unknown")
-    results = engine.step()
+    results = [r for r in engine.step() if isinstance(r, JobResult)]
     assert {result.job_id for result in results} == {str(i) for i in range(20)} - ended
     assert all(result.error == "cancelled by the caller" for result in results)
     assert engine.n_pending == 0
@@ -401,26 +396,7 @@ def test_a_deadline_ends_a_job_and_no_other() -> None:
 class OverstatedContext(LlamaContext):
     """Says that it has more cells than it has, so that llama.cpp really runs out of them."""
 
-    def __init__(
-        self,
-        model: LlamaModel,
-        *,
-        n_ctx: int,
-        n_sequences: int,
-        n_batch: int,
-        n_threads: int,
-        kv_type: str,
-    ) -> None:
-        super().__init__(
-            model,
-            n_ctx=n_ctx // 4,
-            n_sequences=n_sequences,
-            n_batch=n_batch,
-            n_threads=n_threads,
-            kv_type=kv_type,
-        )
-        self.n_ctx = n_ctx
-        self.n_refused = 0
+    n_refused = 0
 
     def decode(self, batch: Batch) -> DecodeOutcome:
         outcome = super().decode(batch)
@@ -452,11 +428,10 @@ def test_jobs_put_back_for_want_of_room_are_answered_all_the_same() -> None:
     jobs = [job(f"{i}{t}", TEXT * i, t) for i in (1, 2, 3, 4) for t in tasks]
     model = LlamaModel(random_model_path())
     context = OverstatedContext(
-        model, n_ctx=4096, n_sequences=10, n_batch=512, n_threads=1, kv_type="f16"
+        model, n_ctx=1024, n_sequences=10, n_batch=512, n_threads=1, kv_type="f16"
     )
-    engine = LlamaCppEngine(
-        model=model, context=context, info=INFO, live_chunks=3, prompt=worker_prompt()
-    )
+    context.n_ctx = 4096
+    engine = LlamaCppEngine(loaded(model, context, live_chunks=3), prompt=worker_prompt())
     results = run(engine, jobs)
     assert context.n_refused > 0
     assert all(result.usage.output_tokens for result in results.values())

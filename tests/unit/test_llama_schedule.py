@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,30 +11,48 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.llama.schedule import ROOT_SEQUENCE, Limits, Request, Schedule, Step, Tokens
+from workers.llama.schedule import Fork, Limits, Request, Schedule, Step, Tokens
 
 
-def tokens(n: int) -> Tokens:
-    return np.zeros(n, np.int32)
+def tokens(n: int, token: int = 0) -> Tokens:
+    return np.full(n, token, np.int32)
 
 
 def request(
-    ticket: int, chunk: str = "c", n_chunk: int = 10, n_job: int = 4, n_output: int = 3
+    ticket: int,
+    chunk: str = "c",
+    n_chunk: int = 10,
+    n_job: int = 4,
+    n_output: int = 3,
+    n_root: int = 0,
+    task: int | None = None,
 ) -> Request:
+    """Jobs with one `task` are samples of it; without, each job has a task of its own."""
     return Request(
         ticket=ticket,
-        chunk=chunk,
+        root=tokens(n_root),
+        chunk=(chunk, n_root),
         chunk_tokens=tokens(n_chunk),
-        job_tokens=tokens(n_job),
+        job_tokens=tokens(n_job, 1 + ticket if task is None else -task),
         max_output_tokens=n_output,
     )
 
 
 def limits(
-    n_sequences: int = 8, n_cells: int = 200, n_batch: int = 16, live_chunks: int = 2
+    n_sequences: int = 8,
+    n_cells: int = 200,
+    n_batch: int = 16,
+    live_chunks: int = 2,
+    busy_jobs: int = 1,
+    n_extra_rows: int = 0,
 ) -> Limits:
     return Limits(
-        n_sequences=n_sequences, n_cells=n_cells, n_batch=n_batch, live_chunks=live_chunks
+        n_sequences=n_sequences,
+        n_cells=n_cells,
+        n_batch=n_batch,
+        live_chunks=live_chunks,
+        busy_jobs=busy_jobs,
+        n_extra_rows=n_extra_rows,
     )
 
 
@@ -53,13 +72,16 @@ class Cache:
     def apply(self, step: Step) -> None:
         for sequence in step.clear:
             self.clear(sequence)
-        for fork in step.forks:
+        self.fork(step.forks)
+
+    def fork(self, forks: Iterable[Fork]) -> None:
+        for fork in forks:
             assert fork.child not in self.cells, "a sequence was reused before it was cleared"
             self.cells[fork.child] = list(self.cells.get(fork.parent, []))
 
     def compute(self, step: Step) -> None:
-        for branch in step.decode:
-            self._extend(branch.sequence, 1)
+        for turn in step.decode:
+            self._extend(turn.branch.sequence, 1)
         for piece in step.prefill:
             assert len(self.cells.get(piece.branch.sequence, [])) == piece.first_position
             self._extend(piece.branch.sequence, len(piece.tokens))
@@ -106,8 +128,12 @@ class Run:
             self.give_way()
             return step
         self.cache.compute(step)
-        self.schedule.commit(step)
-        for ticket in step.sampled:
+        sampled = [turn.branch.ticket for turn in step.decode]
+        for piece in step.prefill:
+            sampled += self.schedule.tickets_of(piece)
+        self.cache.fork(self.schedule.commit(step))
+        for ticket in sampled:
+            assert ticket is not None
             self.sample(ticket)
         return step
 
@@ -128,6 +154,8 @@ REQUESTS = st.lists(
         st.sampled_from("abcdef"),
         st.integers(1, 20),
         st.integers(1, 12),
+        st.sampled_from([None, None, 1, 2]),
+        st.sampled_from([0, 0, 7, 13]),
     ),
     max_size=30,
 )
@@ -137,29 +165,29 @@ CHUNK_SIZES = {"a": 0, "b": 1, "c": 17, "d": 40, "e": 63, "f": 90}
 @settings(max_examples=150, deadline=None)
 @given(
     asked=REQUESTS,
-    n_instructions=st.integers(0, 20),
     n_sequences=st.integers(3, 9),
     n_batch=st.integers(9, 40),
     n_cells=st.integers(142, 260),
     live_chunks=st.integers(1, 4),
+    busy_jobs=st.integers(1, 6),
     events=st.lists(st.sampled_from(["go", "go", "go", "no slot", "cancel"]), max_size=60),
     data=st.data(),
 )
 def test_every_job_ends_once_within_the_limits(
-    asked: list[tuple[str, int, int]],
-    n_instructions: int,
+    asked: list[tuple[str, int, int, int | None, int]],
     n_sequences: int,
     n_batch: int,
     n_cells: int,
     live_chunks: int,
+    busy_jobs: int,
     events: list[str],
     data: st.DataObject,
 ) -> None:
-    bounds = limits(n_sequences, n_cells, n_batch, live_chunks)
-    run = Run(Schedule(limits=bounds, instructions=tokens(n_instructions)), bounds)
+    bounds = limits(n_sequences, n_cells, n_batch, live_chunks, busy_jobs)
+    run = Run(Schedule(limits=bounds), bounds)
     script = iter(events)
-    for ticket, (chunk, n_job, n_output) in enumerate(asked):
-        run.add(request(ticket, chunk, CHUNK_SIZES[chunk], n_job, n_output))
+    for ticket, (chunk, n_job, n_output, task, n_root) in enumerate(asked):
+        run.add(request(ticket, chunk, CHUNK_SIZES[chunk], n_job, n_output, n_root, task))
     for _ in range(3000):
         if not run.outputs_left:
             break
@@ -168,29 +196,29 @@ def test_every_job_ends_once_within_the_limits(
             run.end(data.draw(st.sampled_from(sorted(run.outputs_left))))
         run.step(no_slot=event == "no slot")
     assert sorted(run.ended) == list(range(len(asked)))
-    assert set(run.cache.cells) <= {ROOT_SEQUENCE}
+    assert len(run.cache.cells) <= len({n_root for *_, n_root in asked if n_root})
     # Instructions wait for a job that starts; every other computed token is on some job's account.
     unpaid = run.cache.n_prefilled - run.billed
-    assert unpaid == 0 or 0 < unpaid <= n_instructions
-    if "cancel" not in events and asked:
+    assert unpaid >= 0
+    if "cancel" not in events and "no slot" not in events:
         assert unpaid == 0
 
 
 def test_chunk_is_computed_once_and_its_first_job_pays() -> None:
     bounds = limits(n_batch=64)
-    schedule = Schedule(limits=bounds, instructions=tokens(5))
+    schedule = Schedule(limits=bounds)
     run = Run(schedule, bounds)
     for ticket in range(3):
-        run.add(request(ticket, n_chunk=10, n_job=4, n_output=1))
+        run.add(request(ticket, n_chunk=10, n_job=4, n_output=1, n_root=5))
     while run.outputs_left:
         run.step()
     assert run.cache.n_prefilled == 5 + 10 + 3 * 4
 
 
 def test_bills_of_the_jobs() -> None:
-    schedule = Schedule(limits=limits(n_batch=64), instructions=tokens(5))
+    schedule = Schedule(limits=limits(n_batch=64))
     for ticket in range(2):
-        schedule.add(request(ticket, n_chunk=10, n_job=4))
+        schedule.add(request(ticket, n_chunk=10, n_job=4, n_root=5))
     for _ in range(3):
         schedule.commit(schedule.plan())
     assert [schedule.end(ticket).prefilled_tokens for ticket in (1, 0)] == [4, 5 + 10 + 4]
@@ -198,20 +226,20 @@ def test_bills_of_the_jobs() -> None:
 
 def test_decode_rows_come_first_and_the_rest_of_the_batch_prefills() -> None:
     bounds = limits(n_batch=12, n_cells=400)
-    run = Run(Schedule(limits=bounds, instructions=tokens(3)), bounds)
-    run.add(request(0, "a", n_chunk=5, n_output=50))
-    run.add(request(1, "b", n_chunk=100))
+    run = Run(Schedule(limits=bounds), bounds)
+    run.add(request(0, "a", n_chunk=5, n_output=50, n_root=3))
+    run.add(request(1, "b", n_chunk=100, n_root=3))
     for _ in range(5):
         step = run.step()
-    assert [branch.ticket for branch in step.decode] == [0]
+    assert [turn.branch.ticket for turn in step.decode] == [0]
     assert sum(len(piece.tokens) for piece in step.prefill) == 11
 
 
 def test_no_more_chunks_are_live_than_allowed_and_they_open_in_order() -> None:
     bounds = limits(live_chunks=1, n_cells=10_000, n_batch=512)
-    run = Run(Schedule(limits=bounds, instructions=tokens(3)), bounds)
+    run = Run(Schedule(limits=bounds), bounds)
     for ticket, chunk in enumerate("abcabc"):
-        run.add(request(ticket, chunk))
+        run.add(request(ticket, chunk, n_root=3))
     while run.outputs_left:
         run.step()
     assert run.ended == [0, 3, 1, 4, 2, 5]
@@ -219,7 +247,7 @@ def test_no_more_chunks_are_live_than_allowed_and_they_open_in_order() -> None:
 
 def test_a_job_of_a_live_chunk_joins_it() -> None:
     bounds = limits(n_batch=64)
-    run = Run(Schedule(limits=bounds, instructions=tokens(0)), bounds)
+    run = Run(Schedule(limits=bounds), bounds)
     run.add(request(0, "a", n_output=20))
     for _ in range(4):
         run.step()
@@ -232,7 +260,7 @@ def test_a_job_of_a_live_chunk_joins_it() -> None:
 def test_chunks_that_block_one_another_are_resolved_by_putting_the_newest_back() -> None:
     """Both chunks fit with their small job, but no large job fits beside both chunks."""
     bounds = limits(n_cells=100, n_batch=64)
-    run = Run(Schedule(limits=bounds, instructions=tokens(0)), bounds)
+    run = Run(Schedule(limits=bounds), bounds)
     for chunk in "ab":
         for n_job in (
             4,
@@ -246,15 +274,15 @@ def test_chunks_that_block_one_another_are_resolved_by_putting_the_newest_back()
 
 
 def test_a_job_over_the_cells_is_refused() -> None:
-    schedule = Schedule(limits=limits(n_cells=30), instructions=tokens(10))
-    asked = request(0, n_chunk=14, n_job=4, n_output=3)
+    schedule = Schedule(limits=limits(n_cells=30))
+    asked = request(0, n_chunk=14, n_job=4, n_output=3, n_root=10)
     assert schedule.n_cells_needed(asked) == 31
     with pytest.raises(ValueError, match="over the 30 cells"):
         schedule.add(asked)
 
 
 def test_a_lone_job_has_nobody_to_make_room() -> None:
-    schedule = Schedule(limits=limits(n_batch=64), instructions=tokens(2))
+    schedule = Schedule(limits=limits(n_batch=64))
     schedule.add(request(0))
     for _ in range(3):
         schedule.commit(schedule.plan())

@@ -79,6 +79,13 @@ def test_rows_of_one_item_are_merged_over_runs(files: list[Path]) -> None:
     assert set(first.outcomes) == {Rung.LOCAL} and first.cloud_model is None
 
 
+def test_a_run_folder_is_read_without_what_other_strategies_sent(tmp_path: Path) -> None:
+    one, two = (as_row(run, Rung.LOCAL, Rung.DOCUMENT) for run in draw_runs(2))
+    rows = [{**one, "strategy": "ladder@0.75"}, {**two, "strategy": "rag"}]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert [run.item_id for run in read_labelled([tmp_path])] == ["q0"]
+
+
 def test_errors_have_no_label(tmp_path: Path) -> None:
     one, two = (as_row(run, Rung.LOCAL) for run in draw_runs(2))
     path = write_rows(tmp_path / "run.jsonl", [one, {**two, "outcome": "error"}])
@@ -107,7 +114,11 @@ def test_files_that_are_no_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no run"):
         read_labelled([tmp_path / "missing.jsonl"])
     path = tmp_path / "run.jsonl"
-    for text, message in (("{", "line 1 is no JSON"), ("[]", "has no item_id")):
+    for text, message in (
+        ("{\n", "line 1 is no JSON"),
+        ("[]\n", "line 1 is no JSON object"),
+        ("{}\n", "has no item_id"),
+    ):
         path.write_text(text)
         with pytest.raises(BadRequest, match=message):
             read_labelled([path])

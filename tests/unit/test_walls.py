@@ -16,7 +16,7 @@ ALLOWED = {
     "minions": {"minions", "workers", "router"},
     "eval": {"eval", "minions", "workers", "router"},
 }
-FACES_THAT_SHOW_EVAL = ("minions/cli/",)
+FACES_THAT_SHOW_EVAL = ("minions/cli/", "minions/rest/")
 COMPOSITION_ROOT = ("minions/app.py", "minions/cli/")
 CONCRETE_WORKERS = (
     "workers.inline_pool",

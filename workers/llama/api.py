@@ -1,4 +1,5 @@
-"""The wall around llama.cpp: the only module that calls its C functions.
+"""The wall around llama.cpp: models, vocabularies and grammars. Its C functions are called here and
+in `context`, nowhere else.
 
 A broken precondition in llama.cpp is a GGML_ASSERT, which ends the process. So every call here
 checks its arguments first and raises a Python error instead. Written for llama-cpp-python 0.3.36
@@ -8,7 +9,6 @@ checks its arguments first and raises a Python error instead. Written for llama-
 from __future__ import annotations
 
 import ctypes
-import enum
 import functools
 from collections import deque
 from pathlib import Path
@@ -28,26 +28,16 @@ Logits = npt.NDArray[np.float32]
 
 _LOG_WARNING: Final = 3
 _LOG_CONTINUED: Final = 5
-_NO_SLOT: Final = 1
 _TOKEN_IS_NOT_TEXT: Final = (
     llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
     | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
     | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
 )
-_KV_TYPES: Final = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 _TOKEN_DATA: Final = np.dtype(
     [("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True
 )
 _REJECTED: Final = -1e30
 """llama.cpp sets the logit of a rejected token to minus infinity."""
-
-
-class DecodeOutcome(enum.Enum):
-    """What became of a batch that was not an error."""
-
-    DONE = enum.auto()
-    NO_SLOT = enum.auto()
-    """The cache has no room for it; nothing was changed, so it may be tried again."""
 
 
 class _Log:
@@ -70,11 +60,16 @@ class _Log:
 
 
 @functools.cache
-def _backend() -> _Log:
+def backend() -> _Log:
     """Start llama.cpp once in this process."""
     log = _Log()
     llama_cpp.llama_backend_init()
     return log
+
+
+def llama_version() -> str:
+    """Of llama-cpp-python, which pins its llama.cpp."""
+    return str(llama_cpp.__version__)
 
 
 def can_offload() -> bool:
@@ -84,7 +79,7 @@ def can_offload() -> bool:
 
 def free_gpu_bytes() -> int:
     """Free memory of all GPUs that llama.cpp sees; 0 where there is none."""
-    _backend()
+    backend()
     return sum(free for kind, free in _devices() if kind in _GPU_KINDS)
 
 
@@ -117,7 +112,7 @@ class LlamaModel:
         """Load `path`. Raises ModelNotFound, ModelCorrupt (cut, not a GGUF) or EngineUnavailable
         (an architecture that this llama.cpp does not know)."""
         check_gguf(path)
-        log = _backend()
+        log = backend()
         log.clear()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
@@ -207,6 +202,11 @@ class LlamaModel:
         n = llama_cpp.llama_token_to_piece(self._open_vocab(), token, buffer, len(buffer), 0, True)
         return buffer.raw[:n] if n >= 0 else b""
 
+    def ends_generation(self, token: int) -> bool:
+        """Whether a model says with this token that it is done."""
+        self._check_token(token)
+        return bool(llama_cpp.llama_vocab_is_eog(self._open_vocab(), token))
+
     def special_tokens(self) -> dict[int, bytes]:
         """Every token that is not ordinary text, with its bytes: control, unknown, user defined."""
         vocab = self._open_vocab()
@@ -221,7 +221,7 @@ class LlamaModel:
         """llama.cpp's grammar sampler over this vocabulary. Raises ValueError on bad GBNF."""
         pointer = llama_cpp.llama_sampler_init_grammar(self._open_vocab(), gbnf.encode(), b"root")
         if not pointer:
-            raise ValueError(f"llama.cpp can't parse the grammar: {_backend()}")
+            raise ValueError(f"llama.cpp can't parse the grammar: {backend()}")
         return Grammar(pointer, self.n_vocab)
 
     def close(self) -> None:
@@ -310,160 +310,3 @@ def _token_array(data: npt.NDArray[Any]) -> Any:
     """A C view of `data`, which must outlive it."""
     pointer = ctypes.cast(data.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
     return llama_cpp.llama_token_data_array(pointer, len(data), -1, False)
-
-
-class Batch:
-    """Rows for one `llama_decode`, in numpy arrays that C reads in place.
-
-    Row i is token `token[i]` at `position[i]` of the one sequence `sequence[i]`; where `wanted[i]`
-    is 1 its logits are kept."""
-
-    def __init__(self, capacity: int) -> None:
-        self.n_rows = 0
-        self.n_wanted = 0
-        self.token = np.zeros(capacity, np.int32)
-        self.position = np.zeros(capacity, np.int32)
-        self.sequence = np.zeros(capacity, np.int32)
-        self.wanted = np.zeros(capacity, np.int8)
-        self._one_each = np.ones(capacity, np.int32)
-        first, width = self.sequence.ctypes.data, self.sequence.itemsize
-        self._sequence_at = (first + width * np.arange(capacity)).astype(np.uint64)
-        self._struct = self._view()
-
-    def clear(self) -> None:
-        self.n_rows = self.n_wanted = 0
-
-    def add(self, tokens: Tokens, *, first_position: int, sequence: int, wanted: bool) -> None:
-        """Append consecutive tokens of one sequence; `wanted` asks for the last one's logits.
-
-        Raises ValueError when they don't fit."""
-        begin, end = self.n_rows, self.n_rows + len(tokens)
-        if end > len(self.token):
-            raise ValueError(f"{end} rows for a batch of {len(self.token)}")
-        self.token[begin:end] = tokens
-        self.position[begin:end] = np.arange(first_position, first_position + len(tokens))
-        self.sequence[begin:end] = sequence
-        self.wanted[begin:end] = 0
-        if wanted and len(tokens):
-            self.wanted[end - 1] = 1
-            self.n_wanted += 1
-        self.n_rows = end
-
-    def c_struct(self) -> Any:
-        """The `llama_batch` with the rows added so far."""
-        self._struct.n_tokens = self.n_rows
-        return self._struct
-
-    def _view(self) -> Any:
-        batch = llama_cpp.llama_batch()
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "token": self.token,
-            "pos": self.position,
-            "n_seq_id": self._one_each,
-            "seq_id": self._sequence_at,
-            "logits": self.wanted,
-        }
-        for name, array in arrays.items():
-            setattr(batch, name, ctypes.cast(array.ctypes.data, type(getattr(batch, name))))
-        return batch
-
-
-class LlamaContext:
-    """The KV cache and the compute buffers of one engine, over a loaded model.
-
-    The cache is unified and keeps full-size sliding-window layers: only so can sequences share a
-    prefix without copying it, and be rolled back safely."""
-
-    def __init__(
-        self,
-        model: LlamaModel,
-        *,
-        n_ctx: int,
-        n_sequences: int,
-        n_batch: int,
-        n_threads: int,
-        kv_type: str,
-    ) -> None:
-        """Raises EngineUnavailable when llama.cpp can't build it (mostly: memory)."""
-        self._model = model
-        self.n_sequences = n_sequences
-        self.n_batch = n_batch
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = n_ctx, n_sequences
-        params.n_batch = params.n_ubatch = n_batch
-        params.n_outputs_max = n_sequences  # each sequence wants at most one row's logits
-        params.n_threads = params.n_threads_batch = n_threads
-        params.type_k = params.type_v = _KV_TYPES[kv_type]
-        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
-        params.kv_unified = params.swa_full = params.no_perf = True
-        log = _backend()
-        log.clear()
-        self._context: Any = llama_cpp.llama_init_from_model(model.handle, params)
-        if not self._context:
-            raise EngineUnavailable(
-                f"llama.cpp can't make a context of {n_ctx} cells ({kv_type}): {log}"
-            )
-        self._memory: Any = llama_cpp.llama_get_memory(self._context)
-        self.n_ctx = int(llama_cpp.llama_n_ctx(self._context))
-
-    def decode(self, batch: Batch) -> DecodeOutcome:
-        """Compute the rows of `batch`. Raises EngineCrashed when llama.cpp fails."""
-        self._check_batch(batch)
-        code = llama_cpp.llama_decode(self._open(), batch.c_struct())
-        if code == _NO_SLOT:
-            return DecodeOutcome.NO_SLOT
-        if code != 0:
-            raise EngineCrashed(f"llama_decode gave {code}: {_backend()}")
-        return DecodeOutcome.DONE
-
-    def logits(self, n_rows: int) -> Logits:
-        """The wanted rows of the last batch, in its order; shape (n_rows, vocabulary).
-
-        A read-only view of llama.cpp's memory: valid until the next `decode`."""
-        pointer = llama_cpp.llama_get_logits(self._open())
-        if not pointer:
-            raise EngineCrashed("llama.cpp kept no logits of the last batch")
-        rows = np.ctypeslib.as_array(pointer, shape=(n_rows, self._model.n_vocab))
-        rows.flags.writeable = False
-        return rows
-
-    def fork(self, *, parent: int, child: int) -> None:
-        """Let sequence `child` share all of `parent`'s cells."""
-        self._check_sequence(parent)
-        self._check_sequence(child)
-        llama_cpp.llama_memory_seq_cp(self._open_memory(), parent, child, -1, -1)
-
-    def clear(self, sequence: int) -> None:
-        """Forget a sequence; cells that nobody else shares become free."""
-        self._check_sequence(sequence)
-        llama_cpp.llama_memory_seq_rm(self._open_memory(), sequence, -1, -1)
-
-    def close(self) -> None:
-        """Free the cache. Safe to call twice."""
-        if self._context:
-            llama_cpp.llama_free(self._context)
-        self._context = self._memory = None
-
-    def _open(self) -> Any:
-        if not self._context:
-            raise EngineCrashed("the engine was closed: build a new one")
-        return self._context
-
-    def _open_memory(self) -> Any:
-        return self._memory if self._open() else None
-
-    def _check_sequence(self, sequence: int) -> None:
-        if not 0 <= sequence < self.n_sequences:
-            raise ValueError(f"sequence {sequence} is not one of {self.n_sequences}")
-
-    def _check_batch(self, batch: Batch) -> None:
-        """What llama.cpp would answer with an abort of the process."""
-        rows = slice(0, batch.n_rows)
-        if not 0 < batch.n_rows <= self.n_batch:
-            raise ValueError(f"{batch.n_rows} rows, the context takes 1 to {self.n_batch}")
-        if batch.n_wanted > self.n_sequences:
-            raise ValueError(f"{batch.n_wanted} rows of logits, at most {self.n_sequences}")
-        if not 0 <= batch.token[rows].min() <= batch.token[rows].max() < self._model.n_vocab:
-            raise ValueError(f"a token is outside the vocabulary of {self._model.n_vocab}")
-        if not 0 <= batch.sequence[rows].min() <= batch.sequence[rows].max() < self.n_sequences:
-            raise ValueError(f"a sequence is not one of {self.n_sequences}")

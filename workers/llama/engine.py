@@ -1,67 +1,94 @@
 """`LlamaCppEngine`: many jobs at once on one llama.cpp context.
 
-What is where: `schedule` decides which tokens are computed next, `frame` and `tokenizer` make the
-tokens, `generation` (with `grammar` and `sampling`) writes an answer from logits, `api` is the only
-one that calls llama.cpp. This module moves values between them, a step at a time.
+What is where: `schedule` decides which tokens are computed next; `work` makes a prompt of each job
+and a result of what was written; `writing` keeps writers and cache in step; `kv_store` keeps what
+was read; `api` and `context` are the only ones that call llama.cpp. This module moves values
+between them, a step at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from workers.answer import parse_answer
-from workers.errors import EngineCrashed, EngineUnavailable, JobRejected, ModelCorrupt
+from workers.chat import ChatDelta
+from workers.errors import EngineCrashed, JobRejected
 from workers.gguf_file import check_gguf
-from workers.jobs import Job, JobResult, JobStatus, WorkerUsage
-from workers.llama.api import (
-    Batch,
-    DecodeOutcome,
-    LlamaContext,
-    LlamaModel,
-    can_offload,
-    free_gpu_bytes,
-)
-from workers.llama.frame import build_frame
-from workers.llama.generation import Generation
-from workers.llama.grammar import PREFILL, AnswerGrammar
-from workers.llama.sampling import check_sampling
-from workers.llama.schedule import Branch, Limits, Request, Schedule, Step
-from workers.llama.sizing import (
-    LlamaSettings,
-    MemoryNeed,
-    file_bytes,
-    free_ram_bytes,
-    free_threads,
-)
+from workers.llama.api import Logits
+from workers.llama.context import Batch, DecodeOutcome
+from workers.llama.kv_store import KvStore
+from workers.llama.loading import Loaded, load_parts, open_kv_store
+from workers.llama.schedule import Branch, Fork, Request, Schedule, Step, Tokens
+from workers.llama.sizing import LlamaSettings
 from workers.llama.tokenizer import LlamaTokenizer
+from workers.llama.work import Account, Language, Work, failure_of
+from workers.llama.writing import Tail
 from workers.prompt import WorkerPrompt, worker_prompt
-from workers.seams import EngineInfo
-
-_ALL_LAYERS = 10_000
-_REMEMBERED_TEXTS = 256
+from workers.seams import EngineInfo, Outcome
+from workers.seams import Work as AnyJob
 
 
 @dataclass(slots=True, eq=False)
-class _Work:
+class _Pending:
     """A submitted job until its result is returned."""
 
-    job: Job
+    job: AnyJob
     submitted_at: float
+    work: Work | None = None
+    """None for a job that was rejected; the schedule knows all others."""
     prompt_tokens: int = 0
-    is_scheduled: bool = False
-    """The schedule knows it; a rejected job never gets there."""
-    generation: Generation | None = None
+    tail: Tail | None = None
     """Exists from the first generated token on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rows:
+    """Whose are the next rows of a batch's logits."""
+
+    tickets: tuple[int, ...]
+    n_rows: int
+    branch: Branch | None = None
+    """Of the one ticket, when it was decoding; None for the end of a prompt."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Counters:
+    """What an engine did since it was built; times in seconds."""
+
+    n_steps: int = 0
+    n_rows: int = 0
+    decode_s: float = 0.0
+    """Inside llama_decode and the reading of its logits."""
+    n_guessed: int = 0
+    n_guessed_right: int = 0
+    n_revived_tokens: int = 0
+    """Prompt tokens that were restored instead of computed."""
+    n_interrupted: int = 0
+    largest_batch: int = 0
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Deadlines:
+    """The deadlines of pending jobs, earliest first."""
+
+    heap: list[tuple[float, int]] = field(default_factory=list)
+
+    def add(self, at: float, ticket: int) -> None:
+        heapq.heappush(self.heap, (at, ticket))
+
+    def is_any_past(self, now: float) -> bool:
+        return bool(self.heap) and self.heap[0][0] <= now
+
+    def pop_past(self, now: float) -> Iterable[int]:
+        while self.is_any_past(now):
+            yield heapq.heappop(self.heap)[1]
 
 
 class LlamaCppEngine:
@@ -69,44 +96,34 @@ class LlamaCppEngine:
 
     def __init__(
         self,
+        loaded: Loaded,
         *,
-        model: LlamaModel,
-        context: LlamaContext,
-        info: EngineInfo,
-        live_chunks: int,
         prompt: WorkerPrompt,
+        kv_store: KvStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Owns `model` and `context` from now on. `clock` gives seconds, for deadlines.
+        """Owns `loaded` and `kv_store` from now on. `clock` gives seconds, for deadlines.
 
-        Raises EngineUnavailable when the model can't carry the worker's prompt, ValueError when
-        the prompt does not end where the grammar begins."""
-        if prompt.prefill != PREFILL:
-            raise ValueError(f"the prompt's prefill is {prompt.prefill!r}, must be {PREFILL!r}")
-        self._model = model
-        self._context = context
-        self._info = info
+        Raises as `Language` does."""
+        self._model = loaded.model
+        self._context = loaded.context
+        self._kv_store = kv_store
         self._clock = clock
-        self._tokenizer = LlamaTokenizer(model)
-        self._frame = build_frame(model, self._tokenizer, prompt)
-        self._grammar = AnswerGrammar(model, self._tokenizer.control_tokens)
-        self._bytes_of = functools.lru_cache(maxsize=None)(model.token_bytes)
-        self._chunk_tokens = functools.lru_cache(_REMEMBERED_TEXTS)(self._frame.chunk_tokens)
-        self._job_tokens = functools.lru_cache(_REMEMBERED_TEXTS)(self._frame.job_tokens)
-        limits = Limits(
-            n_sequences=context.n_sequences,
-            n_cells=context.n_ctx,
-            n_batch=context.n_batch,
-            live_chunks=live_chunks,
+        self._language = Language(loaded.model, prompt, name=loaded.name)
+        self._info = loaded.describe(
+            prompt_version=prompt.version,
+            chats=self._language.chats,
+            efforts=self._language.efforts,
         )
-        self._schedule = Schedule(limits=limits, instructions=self._frame.instructions)
-        self._batch = Batch(context.n_batch)
+        self._schedule = Schedule(limits=loaded.limits)
+        self._batch = Batch(loaded.context.n_batch)
         self._next_ticket = itertools.count()
-        self._works: dict[int, _Work] = {}
+        self._pending: dict[int, _Pending] = {}
         self._tickets: dict[str, set[int]] = {}
         self._doomed: dict[int, str] = {}
-        self._deadlines: list[tuple[float, int]] = []
+        self._deadlines = _Deadlines()
         self._dead: str | None = None
+        self.counters = Counters()
 
     @classmethod
     def load(
@@ -125,21 +142,11 @@ class LlamaCppEngine:
         settings = settings or LlamaSettings()
         prompt = prompt or worker_prompt()
         check_gguf(path)
-        sha256 = _checked_sha256(path, expected_sha256, settings.hash_below_bytes)
-        room = _Room.of(settings)
-        room.check_weights(path)
         with contextlib.ExitStack() as opened:
-            model = LlamaModel(path, n_gpu_layers=room.n_gpu_layers)
-            opened.callback(model.close)
-            context = _new_context(model, path, settings, room)
-            opened.callback(context.close)
-            engine = cls(
-                model=model,
-                context=context,
-                info=_describe(model, context, name or path.stem, sha256, settings, prompt),
-                live_chunks=settings.live_chunks,
-                prompt=prompt,
-            )
+            loaded = load_parts(path, settings, name=name, expected_sha256=expected_sha256)
+            opened.callback(loaded.close)
+            store = open_kv_store(path, settings, loaded.sha256, prompt)
+            engine = cls(loaded, prompt=prompt, kv_store=store)
             opened.pop_all()  # the engine closes them from here on
         return engine
 
@@ -149,26 +156,25 @@ class LlamaCppEngine:
 
     @property
     def tokenizer(self) -> LlamaTokenizer:
-        return self._tokenizer
+        return self._language.tokenizer
 
     @property
     def n_pending(self) -> int:
-        return len(self._works)
+        return len(self._pending)
 
     def prompt_overhead_tokens(self, task: str) -> int:
         """Tokens of a job's prompt beside its chunk."""
-        return self._frame.n_tokens + self._tokenizer.count(task)
+        return self._language.overhead_tokens(task)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         """Queue a job. A job that can't run comes back as FAILED from the next step."""
         ticket, now = next(self._next_ticket), self._clock()
-        work = self._works[ticket] = _Work(job=job, submitted_at=now)
+        pending = self._pending[ticket] = _Pending(job=job, submitted_at=now)
         self._tickets.setdefault(job.job_id, set()).add(ticket)
         if job.deadline_s is not None:
-            heapq.heappush(self._deadlines, (now + job.deadline_s, ticket))
+            self._deadlines.add(now + job.deadline_s, ticket)
         try:
-            self._schedule.add(self._request(ticket, work))
-            work.is_scheduled = True
+            self._schedule_work(ticket, pending)
         except JobRejected as error:
             self._doomed[ticket] = f"{error}; a retry will not help"
 
@@ -177,11 +183,16 @@ class LlamaCppEngine:
         for ticket in self._tickets.get(job_id, ()):
             self._doomed.setdefault(ticket, "cancelled by the caller")
 
-    def step(self) -> list[JobResult]:
-        """Advance by one batch; return the jobs that ended in it."""
+    def interrupt(self) -> None:
+        """Let the step that is running, or else the next one, end soon with its batch uncomputed,
+        so that a cancelled job need not wait for it. The one method that is thread-safe."""
+        self._context.interrupt()
+
+    def step(self) -> list[Outcome | ChatDelta]:
+        """Advance by one batch; return what ended or was written in it."""
         if self._dead:
             raise EngineCrashed(self._dead)
-        if self._doomed or self._is_any_late():
+        if self._doomed or self._deadlines.is_any_past(self._clock()):
             return self._end_doomed()  # no batch with them: a crash in it would lose their results
         try:
             return self._advance()
@@ -192,105 +203,131 @@ class LlamaCppEngine:
     def close(self) -> None:
         """Free the engine's memory; pending jobs are dropped. Safe to call twice."""
         self._dead = "the engine was closed: build a new one"
-        for work in self._works.values():
-            if work.generation:
-                work.generation.close()
-        self._works.clear()
+        for pending in self._pending.values():
+            if pending.work:
+                pending.work.close()
+        self._pending.clear()
         self._tickets.clear()
-        self._grammar.close()
+        self._language.close()
+        if self._kv_store:
+            self._kv_store.close()
         self._context.close()
         self._model.close()
 
     # -- before the batch ---------------------------------------------------------------------
 
-    def _request(self, ticket: int, work: _Work) -> Request:
-        """The job as the schedule wants it. Raises JobRejected when it can never run."""
-        job = work.job
-        check_sampling(job.sampling)
-        request = Request(
-            ticket=ticket,
-            chunk=(job.chunk_id, job.chunk_text),
-            chunk_tokens=self._chunk_tokens(job.chunk_text),
-            job_tokens=self._job_tokens(job.task),
-            max_output_tokens=job.sampling.max_output_tokens,
-        )
-        n_needed = self._schedule.n_cells_needed(request)
-        work.prompt_tokens = n_needed - request.max_output_tokens
-        if n_needed > self._info.context_tokens:
+    def _schedule_work(self, ticket: int, pending: _Pending) -> None:
+        """Raises JobRejected when the job can never run."""
+        work = self._language.work(pending.job)
+        parts = work.parts
+        pending.prompt_tokens = parts.n_tokens
+        if parts.n_tokens + parts.max_output_tokens > self._info.context_tokens:
+            work.close()
             raise JobRejected(
-                f"the prompt has {work.prompt_tokens} tokens and the output may have "
-                f"{request.max_output_tokens}, together over the context of "
+                f"the prompt has {parts.n_tokens} tokens and the output may have "
+                f"{parts.max_output_tokens}, together over the context of "
                 f"{self._info.context_tokens}: use a smaller chunk or a larger context"
             )
-        return request
+        self._schedule.add(
+            Request(
+                ticket=ticket,
+                root=parts.root,
+                chunk=parts.chunk,
+                chunk_tokens=parts.chunk_tokens,
+                job_tokens=parts.job_tokens,
+                max_output_tokens=parts.max_output_tokens,
+                is_kept=parts.is_kept,
+            )
+        )
+        pending.work = work
 
-    def _is_any_late(self) -> bool:
-        return bool(self._deadlines) and self._deadlines[0][0] <= self._clock()
-
-    def _end_doomed(self) -> list[JobResult]:
+    def _end_doomed(self) -> list[Outcome | ChatDelta]:
         """Results of jobs that were rejected, cancelled or are past their deadline."""
-        while self._is_any_late():
-            _, ticket = heapq.heappop(self._deadlines)
-            if ticket in self._works:
-                deadline_s = self._works[ticket].job.deadline_s
+        for ticket in self._deadlines.pop_past(self._clock()):
+            if ticket in self._pending:
+                deadline_s = self._pending[ticket].job.deadline_s
                 self._doomed.setdefault(ticket, f"not done within its {deadline_s} s")
         doomed, self._doomed = self._doomed, {}
         return [self._fail(ticket, reason) for ticket, reason in doomed.items()]
 
     # -- the batch ----------------------------------------------------------------------------
 
-    def _advance(self) -> list[JobResult]:
-        """Plan a batch, compute it, and give each answer its next token."""
-        step = self._schedule.plan()
-        self._arrange(step)
+    def _advance(self) -> list[Outcome | ChatDelta]:
+        """Plan a batch, compute it, and give each writer its rows of logits."""
+        step = self._planned()
         if step.is_idle:
             return []
-        if self._decode(step) is DecodeOutcome.NO_SLOT:
+        owners = self._fill(step)
+        outcome = self._decode()
+        if outcome is DecodeOutcome.NO_SLOT:
             self._make_room()
+        if outcome is not DecodeOutcome.DONE:
             return []
-        self._schedule.commit(step)
-        return self._write(step)
+        self._fork(self._schedule.commit(step))
+        self._keep(step)
+        return self._write(owners)
 
-    def _arrange(self, step: Step) -> None:
-        """Bring the cache's sequences into the state that the step begins with."""
-        for sequence in step.clear:
-            self._context.clear(sequence)
-        for fork in step.forks:
+    def _planned(self) -> Step:
+        """The next step, with the cache's sequences as it wants them. Instructions and chunks that
+        were read before are restored first, which may change the plan."""
+        while True:
+            step = self._schedule.plan()
+            for sequence in step.clear:
+                self._context.clear(sequence)
+            self._fork(step.forks)
+            n_revived = sum(self._revive(branch) for branch in step.opened)
+            if not n_revived:
+                return step
+
+    def _fork(self, forks: Iterable[Fork]) -> None:
+        for fork in forks:
             self._context.fork(parent=fork.parent, child=fork.child)
 
-    def _decode(self, step: Step) -> DecodeOutcome:
-        """Compute one row per running answer, then the pieces of prompts."""
+    def _fill(self, step: Step) -> list[_Rows]:
+        """Put the step's tokens into the batch; returns whose logits come out, in order."""
         self._batch.clear()
-        for branch in step.decode:
-            self._add_last_token(branch)
+        owners = []
+        for turn in step.decode:
+            branch, tail = turn.branch, self._tail_of(turn.branch.ticket)
+            offer = tail.offer(turn.n_rows)
+            self._batch.add(
+                offer.tokens,
+                first_position=branch.end + offer.first,
+                sequence=branch.sequence,
+                wanted=offer.n_wanted,
+            )
+            if branch.ticket is not None:
+                owners.append(_Rows(tickets=(branch.ticket,), n_rows=offer.n_wanted, branch=branch))
         for piece in step.prefill:
+            tickets = self._schedule.tickets_of(piece)
             self._batch.add(
                 piece.tokens,
                 first_position=piece.first_position,
                 sequence=piece.branch.sequence,
-                wanted=piece.needs_logits,
+                wanted=bool(tickets),
             )
-        return self._context.decode(self._batch)
+            owners.append(_Rows(tickets=tickets, n_rows=int(bool(tickets))))
+        return owners
 
-    def _add_last_token(self, branch: Branch) -> None:
-        generation = self._generation_of(branch.ticket)
-        self._batch.add(
-            np.array([generation.last_token], np.int32),
-            first_position=branch.end + generation.n_tokens - 1,
-            sequence=branch.sequence,
-            wanted=True,
-        )
+    def _decode(self) -> DecodeOutcome:
+        begin = time.perf_counter()
+        outcome = self._context.decode(self._batch)
+        counters = self.counters
+        counters.decode_s += time.perf_counter() - begin
+        counters.n_steps += 1
+        counters.n_rows += self._batch.n_rows
+        counters.largest_batch = max(counters.largest_batch, self._batch.n_rows)
+        counters.n_interrupted += outcome is DecodeOutcome.INTERRUPTED
+        return outcome
 
-    def _generation_of(self, ticket: int | None) -> Generation:
-        """The answer of a job, begun if need be."""
-        if ticket is None:
-            raise ValueError("only a job's branch has an answer")
-        work = self._works[ticket]
-        if work.generation is None:
-            work.generation = Generation(
-                sampling=work.job.sampling, grammar=self._grammar, bytes_of=self._bytes_of
-            )
-        return work.generation
+    def _tail_of(self, ticket: int | None) -> Tail:
+        """What a job wrote, begun if need be."""
+        pending = self._pending[ticket] if ticket is not None else None
+        if pending is None or pending.work is None:
+            raise ValueError("only a job's branch is written on")
+        if pending.tail is None:
+            pending.tail = pending.work.begin()
+        return pending.tail
 
     def _make_room(self) -> None:
         """The cache was fuller than counted: put work back, to be tried again later."""
@@ -301,81 +338,113 @@ class LlamaCppEngine:
             )
         self._clear(withdrawn.sequences)
         for ticket in withdrawn.tickets:
-            work = self._works[ticket]
-            if work.generation:
-                work.generation.close()
-            work.generation = None
+            pending = self._pending[ticket]
+            pending.tail = None
+            if pending.work:
+                pending.work.close()
 
     def _clear(self, sequences: Iterable[int]) -> None:
         for sequence in sequences:
             self._context.clear(sequence)
 
+    # -- what was read before -----------------------------------------------------------------
+
+    def _revive(self, branch: Branch) -> bool:
+        """Restore instructions or a chunk from the store, if it is there."""
+        if self._kv_store is None or not branch.is_kept or not len(branch.tokens):
+            return False
+        state = self._kv_store.get(self._store_key(branch))
+        if state is None:
+            return False
+        is_whole = self._context.restore(branch.sequence, state)
+        if branch.parent:
+            self._context.fork(parent=branch.parent.sequence, child=branch.sequence)
+        if is_whole:
+            self._schedule.revived(branch)
+            self.counters.n_revived_tokens += len(branch.tokens)
+        return is_whole
+
+    def _keep(self, step: Step) -> None:
+        """Save what the step has finished reading, for later questions."""
+        if self._kv_store is None:
+            return
+        for piece in step.prefill:
+            branch = piece.branch
+            if branch.is_kept and piece.end == len(branch.tokens):
+                state = self._context.save(branch.sequence, branch.start)
+                self._kv_store.put(self._store_key(branch), state)
+
+    def _store_key(self, branch: Branch) -> Tokens:
+        """All tokens that the cells of a branch depend on, and where its own begin."""
+        before = branch.parent.tokens if branch.parent else np.empty(0, np.int32)
+        return np.concatenate(([branch.start], before, branch.tokens)).astype(np.int32)
+
     # -- after the batch ----------------------------------------------------------------------
 
-    def _write(self, step: Step) -> list[JobResult]:
-        """Give each answer its row of logits; return those that ended with it."""
-        tickets = step.sampled
-        if not tickets:
-            return []
-        rows = self._context.logits(len(tickets))
-        ended = []
-        for ticket, row in zip(tickets, rows, strict=True):
-            generation = self._generation_of(ticket)
-            try:
-                generation.take(row)
-            except JobRejected as error:
-                ended.append(self._fail(ticket, f"{error}; a retry will not help"))
-                continue
-            if generation.is_over:
-                ended.append(self._finish(ticket, generation))
-        return ended
+    def _write(self, owners: Sequence[_Rows]) -> list[Outcome | ChatDelta]:
+        """Give each writer its rows; return what was written or ended with them."""
+        logits = self._context.logits(sum(rows.n_rows for rows in owners))
+        written: list[Outcome | ChatDelta] = []
+        begin = 0
+        for rows in owners:
+            own = logits[begin : begin + rows.n_rows]
+            begin += rows.n_rows
+            for ticket in rows.tickets:
+                written += self._take(ticket, own, rows.branch)
+        return written
 
-    def _finish(self, ticket: int, generation: Generation) -> JobResult:
-        """The result of an answer that is complete or reached its cap."""
+    def _take(
+        self, ticket: int, rows: Logits, branch: Branch | None
+    ) -> Iterable[Outcome | ChatDelta]:
+        """Let one job write from its rows: none while forced tokens are still being computed."""
+        pending, tail = self._pending[ticket], self._tail_of(ticket)
         try:
-            parsed = parse_answer(generation.text, complete=generation.is_complete)
-        except ValueError as error:
-            cap = self._works[ticket].job.sampling.max_output_tokens
-            return self._fail(ticket, f"after {cap} tokens {error}; raise max_output_tokens")
-        status = JobStatus.ABSTAINED if parsed.abstained else JobStatus.ANSWERED
-        return self._end(ticket, status, answer=parsed.answer, citation=parsed.citation)
+            is_ahead = tail.take(rows)
+        except JobRejected as error:
+            return [self._fail(ticket, f"{error}; a retry will not help")]
+        written: list[Outcome | ChatDelta] = []
+        fresh = pending.work.fresh() if pending.work else ""
+        if fresh:
+            written.append(ChatDelta(job_id=pending.job.job_id, text=fresh))
+        if tail.writer.is_over:
+            return [*written, self._finish(ticket)]
+        if is_ahead and branch:
+            self._context.cut(branch.sequence, branch.end + tail.n_cached)
+        self._schedule.want_rows(ticket, tail.n_rows)
+        return written
 
-    def _fail(self, ticket: int, reason: str) -> JobResult:
-        return self._end(ticket, JobStatus.FAILED, error=reason)
+    def _finish(self, ticket: int) -> Outcome:
+        pending, account = self._end(ticket)
+        if pending.work is None:
+            raise ValueError("a job that was rejected has written nothing")
+        outcome = pending.work.outcome(account)
+        pending.work.close()
+        return outcome
 
-    def _end(
-        self,
-        ticket: int,
-        status: JobStatus,
-        *,
-        answer: str | None = None,
-        citation: str | None = None,
-        error: str | None = None,
-    ) -> JobResult:
-        """Take the job out of everything and say what became of it."""
-        work = self._works.pop(ticket)
-        self._forget_id(work.job.job_id, ticket)
-        generation = work.generation
-        usage = WorkerUsage(
-            prompt_tokens=work.prompt_tokens,
-            prefilled_tokens=self._leave_schedule(ticket, work),
-            output_tokens=generation.n_tokens if generation else 0,
-        )
-        if generation:
-            generation.close()
-        return JobResult(
-            job_id=work.job.job_id,
-            chunk_id=work.job.chunk_id,
-            status=status,
-            answer=answer,
-            citation=citation,
-            margin=generation.margin if generation else None,
-            logprob=generation.logprob if generation else None,
-            cut=generation.was_cut if generation else False,
-            usage=usage,
-            raw_output=generation.text if generation else "",
-            error=error,
-            elapsed_s=self._clock() - work.submitted_at,
+    def _fail(self, ticket: int, reason: str) -> Outcome:
+        pending, account = self._end(ticket)
+        if pending.work is None:
+            return failure_of(pending.job, reason, account)
+        outcome = pending.work.failure(reason, account)
+        pending.work.close()
+        return outcome
+
+    def _end(self, ticket: int) -> tuple[_Pending, Account]:
+        """Take the job out of everything; returns it and what it cost."""
+        pending = self._pending.pop(ticket)
+        self._forget_id(pending.job.job_id, ticket)
+        n_prefilled = 0
+        if pending.work:
+            ended = self._schedule.end(ticket)
+            self._clear(ended.sequences)
+            n_prefilled = ended.prefilled_tokens
+        if pending.tail:
+            self.counters.n_guessed += pending.tail.n_guessed
+            self.counters.n_guessed_right += pending.tail.n_guessed_right
+        return pending, Account(
+            prompt_tokens=pending.prompt_tokens,
+            prefilled_tokens=n_prefilled,
+            elapsed_s=self._clock() - pending.submitted_at,
         )
 
     def _forget_id(self, job_id: str, ticket: int) -> None:
@@ -383,97 +452,3 @@ class LlamaCppEngine:
         tickets.discard(ticket)
         if not tickets:
             del self._tickets[job_id]
-
-    def _leave_schedule(self, ticket: int, work: _Work) -> int:
-        """Free the job's sequences; returns the prompt tokens computed on its account."""
-        if not work.is_scheduled:
-            return 0
-        ended = self._schedule.end(ticket)
-        self._clear(ended.sequences)
-        return ended.prefilled_tokens
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Room:
-    """Where the model goes and what is free there, measured before anything is loaded."""
-
-    n_gpu_layers: int
-    available_bytes: int
-
-    @classmethod
-    def of(cls, settings: LlamaSettings) -> _Room:
-        """Raises EngineUnavailable when GPU layers are asked for in vain."""
-        n_gpu_layers = _gpu_layers(settings)
-        on_gpu = n_gpu_layers >= _ALL_LAYERS
-        return cls(
-            n_gpu_layers=n_gpu_layers,
-            available_bytes=free_gpu_bytes() if on_gpu else free_ram_bytes(),
-        )
-
-    def check_weights(self, path: Path) -> None:
-        """Raise ModelTooLarge before a minute is spent on loading what can't fit."""
-        need = MemoryNeed(model=path.name, file_bytes=file_bytes(path), kv_values_per_cell=0)
-        need.cells(settings=LlamaSettings(), available_bytes=self.available_bytes)
-
-
-def _gpu_layers(settings: LlamaSettings) -> int:
-    """Layers to offload. Raises EngineUnavailable when layers are asked for in vain."""
-    if settings.n_gpu_layers is None:
-        return _ALL_LAYERS if can_offload() else 0
-    if settings.n_gpu_layers > 0 and not can_offload():
-        raise EngineUnavailable(
-            f"{settings.n_gpu_layers} GPU layers are asked for, but llama-cpp-python was built "
-            "without GPU support: rebuild it with CMAKE_ARGS=-DGGML_CUDA=on, or ask for 0"
-        )
-    return settings.n_gpu_layers
-
-
-def _new_context(
-    model: LlamaModel, path: Path, settings: LlamaSettings, room: _Room
-) -> LlamaContext:
-    """A context as large as the settings ask and the memory allows."""
-    need = MemoryNeed(
-        model=path.name, file_bytes=file_bytes(path), kv_values_per_cell=model.kv_values_per_cell
-    )
-    return LlamaContext(
-        model,
-        n_ctx=need.cells(settings=settings, available_bytes=room.available_bytes),
-        n_sequences=settings.n_seq_max,
-        n_batch=settings.n_batch,
-        n_threads=settings.n_threads or free_threads(need.file_bytes),
-        kv_type=settings.kv_type,
-    )
-
-
-def _describe(
-    model: LlamaModel,
-    context: LlamaContext,
-    name: str,
-    sha256: str | None,
-    settings: LlamaSettings,
-    prompt: WorkerPrompt,
-) -> EngineInfo:
-    return EngineInfo(
-        engine="llama.cpp",
-        model=name,
-        model_sha256=sha256,
-        quantisation=model.quantisation,
-        prompt_version=prompt.version,
-        context_tokens=min(context.n_ctx, model.n_ctx_train or context.n_ctx),
-        n_slots=settings.n_slots,
-        has_logits=True,
-        shares_prefixes=True,
-    )
-
-
-def _checked_sha256(path: Path, expected: str | None, hash_below_bytes: int) -> str | None:
-    """The file's hash, if it is cheap or asked for. Raises ModelCorrupt on a mismatch."""
-    if expected is None and path.stat().st_size >= hash_below_bytes:
-        return None
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if expected is not None and found != expected.lower():
-        raise ModelCorrupt(
-            f"{path} has SHA-256 {found}, expected {expected}: download the model again"
-        )
-    return found

@@ -1,4 +1,4 @@
-"""One answer while it is being written, token by token."""
+"""One answer in JSON while it is being written, token by token."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from workers.jobs import Sampling
 from workers.llama.api import Logits
 from workers.llama.grammar import PREFILL, AnswerGrammar
 from workers.llama.sampling import Sampler, log_probability
+from workers.llama.writing import Lookup
 
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 _NULL: Final = re.compile(rb" ?null")
 _ANSWER: Final = re.compile(rb" ?" + _STRING, re.DOTALL)
-_OBJECT: Final = re.compile(
-    rb" ?" + _STRING + rb', "citation": (?:null|' + _STRING + rb")\}", re.DOTALL
-)
-
+_MIDDLE: Final = b', "citation":'
+"""All that can stand between an answer and its citation."""
+_CITATION: Final = re.compile(rb" (?:null|" + _STRING + rb")\}?", re.DOTALL)
 
 _ANSWER_SHARE: Final = 0.75
 """Share of a job's output tokens that its answer may take; the rest is for the citation."""
@@ -37,7 +37,10 @@ def is_looping(tokens: Sequence[int]) -> bool:
 
 
 class Generation:
-    """The output of one job so far. `take` is called with one row of logits per step."""
+    """The JSON of one answer so far: a `Writer`.
+
+    What can only follow is forced: once the answer's string is closed, the citation's key; once
+    the citation is closed, the brace, which need not even be computed."""
 
     def __init__(
         self,
@@ -45,19 +48,21 @@ class Generation:
         sampling: Sampling,
         grammar: AnswerGrammar,
         bytes_of: Callable[[int], bytes],
+        lookup: Lookup | None = None,
     ) -> None:
+        """`lookup` guesses the rest of quotes that have begun."""
         self._cap = sampling.max_output_tokens
         self._answer_cap = int(self._cap * _ANSWER_SHARE)
         self._sampler = Sampler(sampling)
         self._grammar = grammar
         self._state = grammar.start()
         self._bytes_of = bytes_of
+        self._lookup = lookup
         self._written = bytearray()
         self._tokens: list[int] = []
         self._log_probabilities: list[float] = []
-        self._answer_closed = False
-        self.n_tokens = 0
-        self.last_token = -1
+        self._answer_end: int | None = None
+        """Bytes up to the end of the answer's string, once it is closed."""
         self.margin: float | None = None
         """See `Opening.gap`; measured at the token that decides between a string and null, which
         is the first that is not a bare space."""
@@ -67,6 +72,10 @@ class Generation:
         """The JSON object is closed, or the value is `null`."""
         self.was_cut = False
         """A string ran on or repeated itself, and was closed here instead of by the model."""
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self._tokens)
 
     @property
     def is_over(self) -> bool:
@@ -85,20 +94,28 @@ class Generation:
             return None
         return sum(self._log_probabilities) / len(self._log_probabilities)
 
-    def take(self, row: Logits) -> None:
-        """Choose the next token from its logits, shape (vocabulary,), and append it.
-
-        Raises JobRejected when no token of the vocabulary continues the JSON."""
+    def take(self, row: Logits) -> Sequence[int]:
+        """See `Writer.take`."""
         if self._runs_on() and self._state.allows(self._grammar.quote):
             token, self.was_cut = self._grammar.quote, True
         else:
             token = self._sampler.choose(row, self._state)
         if self.margin is None:
             self._note_margin(row, token)
-        if not self._answer_closed:
+        if self._answer_end is None:
             self._log_probabilities.append(log_probability(row, token))
-        self._state.accept(token)
         self._append(token)
+        self._note_end()
+        forced = self._forced()
+        for follower in forced:
+            self._append(follower)
+        return [token, *forced]
+
+    def guesses(self, most: int) -> Sequence[int]:
+        """How the chunk goes on where it says what was written last."""
+        if self._lookup is None or self.abstained:
+            return ()
+        return self._lookup.after(self._tokens, min(most, self._cap - self.n_tokens - 1))
 
     def close(self) -> None:
         """Free the grammar's state. Safe to call twice."""
@@ -108,7 +125,7 @@ class Generation:
         """Whether the string that is being written has to be closed by force."""
         if self.margin is None or self.abstained:
             return False
-        if not self._answer_closed and self.n_tokens >= self._answer_cap:
+        if self._answer_end is None and self.n_tokens >= self._answer_cap:
             return True
         return self.n_tokens % _LONGEST_PERIOD == 0 and is_looping(self._tokens)
 
@@ -118,13 +135,33 @@ class Generation:
             self.margin = opening.gap(row)
 
     def _append(self, token: int) -> None:
-        piece = self._bytes_of(token)
-        self._written += piece
+        self._state.accept(token)
+        self._written += self._bytes_of(token)
         self._tokens.append(token)
-        self.n_tokens += 1
-        self.last_token = token
-        if not self._answer_closed:
+
+    def _note_end(self) -> None:
+        """See whether the answer, or the whole object, has just been closed."""
+        if self._answer_end is None:
             self.abstained = _NULL.match(self._written) is not None
-            self._answer_closed = self.abstained or _ANSWER.match(self._written) is not None
-        closes = b"}" in piece and _OBJECT.fullmatch(self._written) is not None
-        self.is_complete = self.abstained or closes
+            answer = _ANSWER.match(self._written)
+            self._answer_end = answer.end() if answer else None
+        if self.abstained:
+            self.is_complete = True
+        elif self._answer_end is not None:
+            self._note_citation_end(self._answer_end + len(_MIDDLE))
+
+    def _note_citation_end(self, begin: int) -> None:
+        citation = self._written[begin:]
+        if citation.endswith((b'"', b"l", b"}")) and _CITATION.fullmatch(citation):
+            self.is_complete = True
+            if not citation.endswith(b"}"):
+                self._written += b"}"
+
+    def _forced(self) -> Sequence[int]:
+        """The rest of what stands between an answer that was just closed and its citation."""
+        if self._answer_end is None or self.is_over:
+            return ()
+        begun = bytes(self._written[self._answer_end :])
+        if len(begun) >= len(_MIDDLE) or not _MIDDLE.startswith(begun):
+            return ()
+        return self._grammar.encode(_MIDDLE[len(begun) :].decode())[: self._cap - self.n_tokens]

@@ -7,6 +7,7 @@ therefore draws first and checks what it drew.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from workers.errors import EngineUnavailable
 from workers.llama.api import Grammar, LlamaModel, Logits
 from workers.llama.schedule import Tokens
+from workers.llama.tokenizer import LlamaTokenizer
 
 PREFILL: Final = '{"answer":'
 
@@ -49,11 +51,13 @@ class Opening:
 class AnswerGrammar:
     """The grammar at its start, for one vocabulary; every generation gets a state of its own."""
 
-    def __init__(self, model: LlamaModel, control_tokens: frozenset[int]) -> None:
+    def __init__(self, model: LlamaModel, tokenizer: LlamaTokenizer) -> None:
         """Raises EngineUnavailable when the vocabulary has no token for `"` or for `null`."""
         self._start = model.new_grammar(GBNF)
         self._is_control = np.zeros(model.n_vocab, np.bool_)
-        self._is_control[list(control_tokens)] = True
+        self._is_control[list(tokenizer.control_tokens)] = True
+        self.encode = functools.lru_cache(tokenizer.encode)
+        """Tokens of a piece of the JSON that can only be as it is."""
         self.quote = _quote_token(model)
         """The token that is `"` and nothing else: it closes a string."""
         self.at_start = self._opening(model, self._start)

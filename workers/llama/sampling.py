@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from workers.errors import JobRejected
 from workers.jobs import Sampling
@@ -22,6 +24,33 @@ class Constraint(Protocol):
     def allows(self, token: int) -> bool: ...
 
     def keep_allowed(self, tokens: Tokens) -> Tokens: ...
+
+
+class Mask:
+    """Free text: every token may come next but those that are barred."""
+
+    def __init__(self, is_allowed: npt.NDArray[np.bool_]) -> None:
+        """`is_allowed` has an entry for each token of the vocabulary."""
+        self._is_allowed = is_allowed
+
+    @property
+    def barred(self) -> npt.NDArray[np.bool_]:
+        """For each token of the vocabulary whether it may not come."""
+        return ~self._is_allowed
+
+    def allows(self, token: int) -> bool:
+        return bool(self._is_allowed[token])
+
+    def keep_allowed(self, tokens: Tokens) -> Tokens:
+        return tokens[self._is_allowed[tokens]]
+
+
+def text_mask(n_vocab: int, barred: Iterable[int], also: Iterable[int]) -> Mask:
+    """All tokens but `barred`, of which those in `also` are allowed all the same."""
+    is_allowed = np.ones(n_vocab, np.bool_)
+    is_allowed[list(barred)] = False
+    is_allowed[list(also)] = True
+    return Mask(is_allowed)
 
 
 def check_sampling(sampling: Sampling) -> None:
@@ -58,7 +87,7 @@ class Sampler:
             allowed = constraint.keep_allowed(candidates)
             if len(allowed):
                 return self._draw(row, allowed)
-        raise JobRejected("the model's vocabulary has no token that continues the JSON here")
+        raise JobRejected("the model's vocabulary has no token that may come next here")
 
     def _first(self, row: Logits) -> int:
         """The choice as if nothing were forbidden."""

@@ -4,10 +4,11 @@ The prompts of all jobs form a tree of three levels: the instructions, then the 
 jobs (task and frame). A branch of the tree holds one sequence of the context. A child begins as a
 fork of its parent's sequence, which shares the parent's cells instead of computing them again.
 
-    instructions (sequence 0, kept for the engine's life)
-    |-- chunk "p3"  (live until its last job ends)
-    |   |-- job 7   prefilled, then one decoded token per step
-    |   `-- job 8
+    instructions         kept while there is room, for the next chunks
+    |-- chunk "p3"       live until its last job ends
+    |   |-- job 7        prefilled, then decoded: one row per step, more when tokens are known ahead
+    |   |   `-- job 8    another sample of the same task: waits for job 7's prompt and forks it
+    |   `-- job 9
     `-- chunk "p4"
 
 Few chunks are live at a time: attention over a unified cache costs by the cells in use, so many
@@ -17,6 +18,7 @@ no later chunk overtakes one that waits for cells.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
@@ -27,7 +29,8 @@ import numpy.typing as npt
 Tokens = npt.NDArray[np.int32]
 """Token ids, one dimension."""
 
-ROOT_SEQUENCE = 0
+_KEPT_ROOTS = 3
+"""Instructions that are kept though no live chunk has them: one per reasoning effort."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,17 +42,27 @@ class Limits:
     n_cells: int
     """Tokens that the cache holds; a token shared by several sequences counts once."""
     n_batch: int
-    """Rows of one batch; at least `n_sequences`, so that every live job can decode in it."""
+    """Rows of one batch; at least `n_sequences` and `n_extra_rows` together, so that every live
+    job can decode in it."""
     live_chunks: int
     """Chunks in work at the same time."""
+    busy_jobs: int = 1
+    """Further chunks are opened while fewer jobs than this are in work, so that chunks with a
+    single job each also share their decode batches."""
+    n_extra_rows: int = 0
+    """Rows of a batch, beside one per job, for tokens that jobs know or guess ahead."""
 
     def __post_init__(self) -> None:
         if self.n_sequences < 3:
             raise ValueError(f"n_sequences is {self.n_sequences}, must be at least 3")
-        if self.n_batch < self.n_sequences:
-            raise ValueError(f"n_batch {self.n_batch} is below n_sequences {self.n_sequences}")
-        if self.live_chunks < 1:
-            raise ValueError(f"live_chunks is {self.live_chunks}, must be at least 1")
+        if self.n_batch < self.n_sequences + self.n_extra_rows:
+            raise ValueError(
+                f"n_batch {self.n_batch} is below n_sequences {self.n_sequences} with "
+                f"{self.n_extra_rows} extra rows"
+            )
+        for name in ("live_chunks", "busy_jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -58,12 +71,17 @@ class Request:
 
     ticket: int
     """Unique name of the job."""
+    root: Tokens
+    """The instructions, shared by many chunks; may be empty."""
     chunk: Hashable
-    """Jobs with an equal `chunk` carry equal `chunk_tokens`."""
+    """Jobs with an equal `chunk` carry equal `root` and `chunk_tokens`."""
     chunk_tokens: Tokens
     job_tokens: Tokens
     """The prompt after the chunk; at least one token."""
     max_output_tokens: int
+    """Tokens that may come after the prompt, of whatever kind."""
+    is_kept: bool = False
+    """Whether the computed chunk is worth keeping for later questions."""
 
     @property
     def n_cells(self) -> int:
@@ -76,19 +94,29 @@ class Branch:
     """A run of prompt tokens with the sequence it is computed on."""
 
     tokens: Tokens
-    start: int
-    """Position of the first token in the prompt."""
     sequence: int
+    parent: Branch | None = None
     ticket: int | None = None
-    """The job whose prompt ends with this branch; None for the instructions and for chunks."""
+    """The job whose prompt ends with this branch; None for instructions and chunks."""
+    is_kept: bool = False
+    """See `Request.is_kept`."""
     n_done: int = 0
     """Tokens computed so far."""
     n_unbilled: int = 0
     """Tokens computed and not yet on any job's account."""
+    n_wanted_rows: int = 1
+    """Rows that the job, once decoding, has tokens for."""
+    lead: Branch | None = None
+    """The branch that computes the same tokens for this one, until it is done."""
 
     @property
     def is_ready(self) -> bool:
-        return self.n_done == len(self.tokens)
+        return self.lead is None and self.n_done == len(self.tokens)
+
+    @property
+    def start(self) -> int:
+        """Position of the first token in the prompt."""
+        return self.parent.end if self.parent else 0
 
     @property
     def end(self) -> int:
@@ -124,6 +152,15 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """A decoding job's part of a batch."""
+
+    branch: Branch
+    n_rows: int
+    """At least 1, at most `branch.n_wanted_rows`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Fork:
     """Let sequence `child` begin as `parent` is now."""
 
@@ -133,23 +170,20 @@ class Fork:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One batch: first clear, then fork, then compute one row per `decode` and the pieces."""
+    """One batch: first clear, then fork, then compute the turns and the pieces."""
 
     clear: tuple[int, ...]
     forks: tuple[Fork, ...]
-    decode: tuple[Branch, ...]
+    opened: tuple[Branch, ...]
+    """Instructions and chunks that begin with this step; whoever has them computed already may put
+    them into their sequence, call `Schedule.revived` and plan anew."""
+    decode: tuple[Turn, ...]
     prefill: tuple[Piece, ...]
 
     @property
     def is_idle(self) -> bool:
         """There is nothing to compute; forks alone need no batch."""
         return not self.decode and not self.prefill
-
-    @property
-    def sampled(self) -> tuple[int, ...]:
-        """Tickets whose logits the batch yields, in the order of its rows."""
-        branches = (*self.decode, *(p.branch for p in self.prefill if p.needs_logits))
-        return tuple(branch.ticket for branch in branches if branch.ticket is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +209,9 @@ class Withdrawn:
 class _Group:
     """The jobs of one chunk."""
 
+    root_tokens: Tokens
     tokens: Tokens
+    is_kept: bool
     waiting: deque[Request] = field(default_factory=deque)
     running: dict[int, tuple[Request, Branch]] = field(default_factory=dict)
     branch: Branch | None = None
@@ -186,6 +222,10 @@ class _Group:
         return not self.waiting and not self.running
 
     @property
+    def n_jobs(self) -> int:
+        return len(self.waiting) + len(self.running)
+
+    @property
     def n_cells(self) -> int:
         """Cells reserved while live: the chunk, and all that its running jobs may use."""
         return len(self.tokens) + sum(request.n_cells for request, _ in self.running.values())
@@ -194,15 +234,26 @@ class _Group:
         """The branches of the running jobs."""
         return (branch for _, branch in self.running.values())
 
+    def lead_for(self, request: Request) -> Branch | None:
+        """A running job that is still computing the very same tokens."""
+        computing = (branch for branch in self.branches() if not (branch.lead or branch.is_ready))
+        same = (b for b in computing if np.array_equal(b.tokens, request.job_tokens))
+        return next(same, None)
+
+    def followers(self, lead: Branch) -> list[Branch]:
+        """The jobs that wait for `lead`."""
+        return [branch for branch in self.branches() if branch.lead is lead]
+
 
 class Schedule:
     """The state of the tree. `plan` decides, the engine computes, `commit` notes that it did."""
 
-    def __init__(self, *, limits: Limits, instructions: Tokens) -> None:
+    def __init__(self, *, limits: Limits) -> None:
         self._limits = limits
         self._n_cells = limits.n_cells
-        self._root = Branch(tokens=instructions, start=0, sequence=ROOT_SEQUENCE)
-        self._free = deque(range(ROOT_SEQUENCE + 1, limits.n_sequences))
+        self._free = deque(range(limits.n_sequences))
+        self._roots: OrderedDict[bytes, Branch] = OrderedDict()
+        """Instructions by their tokens, the longest unused first."""
         self._queue: OrderedDict[Hashable, _Group] = OrderedDict()
         self._live: dict[Hashable, _Group] = {}
         self._chunk_of: dict[int, Hashable] = {}
@@ -210,7 +261,7 @@ class Schedule:
 
     def n_cells_needed(self, request: Request) -> int:
         """Cells that `request` needs if it runs alone."""
-        return len(self._root.tokens) + len(request.chunk_tokens) + request.n_cells
+        return len(request.root) + len(request.chunk_tokens) + request.n_cells
 
     def add(self, request: Request) -> None:
         """Queue a job, beside the others of its chunk if there are any.
@@ -220,7 +271,9 @@ class Schedule:
             raise ValueError(f"job {request.ticket} is over the {self._limits.n_cells} cells")
         group = self._live.get(request.chunk) or self._queue.get(request.chunk)
         if group is None:
-            group = self._queue[request.chunk] = _Group(request.chunk_tokens)
+            group = self._queue[request.chunk] = _Group(
+                request.root, request.chunk_tokens, request.is_kept
+            )
         group.waiting.append(request)
         self._chunk_of[request.ticket] = request.chunk
         self._billed[request.ticket] = 0
@@ -230,19 +283,53 @@ class Schedule:
 
         Live chunks that block one another are resolved by putting the newest back."""
         clear: tuple[int, ...] = ()
+        opened: list[Branch] = []
         while True:
-            forks = self._admit()
-            decode = tuple(self._decoding())
-            prefill = tuple(self._pieces(self._limits.n_batch - len(decode)))
+            clear += self._retire_roots()
+            forks = self._admit(opened)
+            decode = self._turns()
+            n_rows = sum(turn.n_rows for turn in decode)
+            prefill = tuple(self._pieces(self._limits.n_batch - n_rows))
             if forks or decode or prefill or len(self._live) < 2:
-                return Step(clear=clear, forks=tuple(forks), decode=decode, prefill=prefill)
+                return Step(
+                    clear=clear,
+                    forks=tuple(forks),
+                    opened=tuple(opened),
+                    decode=decode,
+                    prefill=prefill,
+                )
             clear += self._withdraw_newest_chunk().sequences
 
-    def commit(self, step: Step) -> None:
-        """Note that the batch of `step` was computed."""
+    def revived(self, branch: Branch) -> None:
+        """Note that all of `branch` is in its sequence, without having been computed."""
+        branch.n_done = len(branch.tokens)
+
+    def want_rows(self, ticket: int, n_rows: int) -> None:
+        """Say how many tokens a decoding job has for its next turn; it gets at least one row."""
+        _, branch = self._live[self._chunk_of[ticket]].running[ticket]
+        branch.n_wanted_rows = n_rows
+
+    def commit(self, step: Step) -> tuple[Fork, ...]:
+        """Note that the batch of `step` was computed; the forks that follow from it are to be made
+        before anything else."""
+        forks: list[Fork] = []
         for piece in step.prefill:
-            piece.branch.n_done = piece.end
-            piece.branch.n_unbilled += piece.end - piece.begin
+            branch = piece.branch
+            branch.n_done = piece.end
+            branch.n_unbilled += piece.end - piece.begin
+            if piece.needs_logits:
+                forks += self._release(branch)
+        return tuple(forks)
+
+    def tickets_of(self, piece: Piece) -> tuple[int, ...]:
+        """The jobs whose first token the last row of `piece` chooses: one, and its followers. Ask
+        before `commit`."""
+        ticket = piece.branch.ticket
+        if ticket is None or not piece.needs_logits:
+            return ()
+        group = self._live[self._chunk_of[ticket]]
+        followers = (branch.ticket for branch in group.followers(piece.branch))
+        return (ticket, *(follower for follower in followers if follower is not None))
 
     def end(self, ticket: int) -> Ended:
         """Take a job out, wherever it is. Raises KeyError for an unknown ticket."""
@@ -252,7 +339,7 @@ class Schedule:
         if ticket in group.running:
             _, branch = group.running.pop(ticket)
             n_prefilled += branch.bill()
-            sequences.append(branch.sequence)
+            sequences.append(self._hand_over(group, branch))
         else:
             group.waiting = deque(r for r in group.waiting if r.ticket != ticket)
         if group.is_empty:
@@ -264,6 +351,9 @@ class Schedule:
         """Answer to a cache that found no room: put the newest work back and plan for less.
 
         None when a single job is left that has nobody to make room for it."""
+        idle = self._drop_idle_roots(keep=0)
+        if idle:
+            return Withdrawn(tickets=(), sequences=idle)
         if len(self._live) > 1:
             withdrawn = self._withdraw_newest_chunk()
         else:
@@ -274,35 +364,78 @@ class Schedule:
         self._n_cells = self._n_reserved()
         return withdrawn
 
+    # -- roots --------------------------------------------------------------------------------
+
+    def _retire_roots(self) -> tuple[int, ...]:
+        """Let go of instructions that stand in the way of the next chunk."""
+        if not self._queue:
+            return ()
+        group = next(iter(self._queue.values()))
+        needs_root = len(group.root_tokens) > 0 and group.root_tokens.tobytes() not in self._roots
+        n_cells = group.n_cells + group.waiting[0].n_cells + len(group.root_tokens) * needs_root
+        is_short = len(self._free) < 2 + needs_root or not self._fits(n_cells)
+        return self._drop_idle_roots(keep=0 if is_short else _KEPT_ROOTS)
+
+    def _drop_idle_roots(self, *, keep: int) -> tuple[int, ...]:
+        """Forget instructions that no live chunk and not the next one has; returns sequences."""
+        groups = [*self._live.values(), *itertools.islice(self._queue.values(), 1)]
+        used = {group.root_tokens.tobytes() for group in groups}
+        idle = [key for key in self._roots if key not in used]
+        dropped = tuple(self._roots.pop(key).sequence for key in idle[: max(len(idle) - keep, 0)])
+        self._free.extend(dropped)
+        return dropped
+
+    def _root_of(self, group: _Group, opened: list[Branch]) -> Branch | None:
+        """The instructions of `group`, begun if need be; None when it has none."""
+        key = group.root_tokens.tobytes()
+        if not key:
+            return None
+        if key not in self._roots:
+            root = Branch(tokens=group.root_tokens, sequence=self._free.popleft(), is_kept=True)
+            self._roots[key] = root
+            opened.append(root)
+        self._roots.move_to_end(key)
+        return self._roots[key]
+
+    # -- admission ----------------------------------------------------------------------------
+
     def _n_reserved(self) -> int:
-        return len(self._root.tokens) + sum(group.n_cells for group in self._live.values())
+        n_roots = sum(len(root.tokens) for root in self._roots.values())
+        return n_roots + sum(group.n_cells for group in self._live.values())
 
     def _fits(self, n_cells: int) -> bool:
         return self._n_reserved() + n_cells <= self._n_cells
 
-    def _admit(self) -> list[Fork]:
+    def _admit(self, opened: list[Branch]) -> list[Fork]:
         """Start jobs of live chunks, then open chunks. Jobs first: that ends what blocks."""
-        if not self._root.is_ready:
-            return []
         forks = [fork for group in self._live.values() for fork in self._start_jobs(group)]
         while self._may_open_chunk():
-            forks.append(self._open_chunk())
+            group = next(iter(self._queue.values()))
+            root = self._root_of(group, opened)
+            if root and not root.is_ready:
+                break
+            forks += self._open_chunk(root, opened)
         return forks
 
     def _start_jobs(self, group: _Group) -> Iterator[Fork]:
-        """Fork the chunk for each waiting job that fits, in order."""
+        """Fork the chunk for each waiting job that fits, in order; one that repeats the task of a
+        job in work waits for that one's prompt instead."""
         chunk = group.branch
         while chunk and chunk.is_ready and group.waiting and self._may_start(group):
             request = group.waiting.popleft()
             branch = Branch(
                 tokens=request.job_tokens,
-                start=chunk.end,
+                parent=chunk,
                 sequence=self._free.popleft(),
                 ticket=request.ticket,
+                lead=group.lead_for(request),
             )
             group.running[request.ticket] = (request, branch)
-            self._billed[request.ticket] += chunk.bill() + self._root.bill()
-            yield Fork(parent=chunk.sequence, child=branch.sequence)
+            self._billed[request.ticket] += chunk.bill()
+            if chunk.parent:
+                self._billed[request.ticket] += chunk.parent.bill()
+            if branch.lead is None:
+                yield Fork(parent=chunk.sequence, child=branch.sequence)
 
     def _may_start(self, group: _Group) -> bool:
         """A job that is alone always may, else a lowered limit could block it for ever."""
@@ -311,23 +444,46 @@ class Schedule:
 
     def _may_open_chunk(self) -> bool:
         """The head of the queue fits with its first job; alone it always does."""
-        if not self._queue or len(self._live) >= self._limits.live_chunks or len(self._free) < 2:
+        if not self._queue or not self._wants_chunk():
             return False
         group = next(iter(self._queue.values()))
-        return not self._live or self._fits(group.n_cells + group.waiting[0].n_cells)
+        root = group.root_tokens.tobytes()
+        needs_root = bool(root) and root not in self._roots
+        if len(self._free) < 2 + needs_root:
+            return False
+        n_cells = group.n_cells + group.waiting[0].n_cells + needs_root * len(group.root_tokens)
+        return not self._live or self._fits(n_cells)
 
-    def _open_chunk(self) -> Fork:
+    def _wants_chunk(self) -> bool:
+        """Few chunks are in work, or few jobs."""
+        if len(self._live) < self._limits.live_chunks:
+            return True
+        return sum(group.n_jobs for group in self._live.values()) < self._limits.busy_jobs
+
+    def _open_chunk(self, root: Branch | None, opened: list[Branch]) -> list[Fork]:
         chunk, group = self._queue.popitem(last=False)
         group.branch = Branch(
-            tokens=group.tokens, start=self._root.end, sequence=self._free.popleft()
+            tokens=group.tokens,
+            parent=root,
+            sequence=self._free.popleft(),
+            is_kept=group.is_kept,
         )
         self._live[chunk] = group
-        return Fork(parent=ROOT_SEQUENCE, child=group.branch.sequence)
+        opened.append(group.branch)
+        return [Fork(parent=root.sequence, child=group.branch.sequence)] if root else []
 
-    def _decoding(self) -> Iterator[Branch]:
-        """Jobs whose prompt is computed, oldest chunk first."""
+    # -- the batch ----------------------------------------------------------------------------
+
+    def _turns(self) -> tuple[Turn, ...]:
+        """Jobs whose prompt is computed, oldest chunk first; spare rows to those who want them."""
+        spare, turns = self._limits.n_extra_rows, []
         for group in self._live.values():
-            yield from (branch for branch in group.branches() if branch.is_ready)
+            for branch in group.branches():
+                if branch.is_ready:
+                    n_more = min(branch.n_wanted_rows - 1, spare)
+                    spare -= n_more
+                    turns.append(Turn(branch=branch, n_rows=1 + n_more))
+        return tuple(turns)
 
     def _pieces(self, room: int) -> Iterator[Piece]:
         """Pieces of unfinished prompts, up to `room` rows in all."""
@@ -339,14 +495,38 @@ class Schedule:
 
     def _unfinished(self) -> Iterator[Branch]:
         """Jobs before chunks, since a job that decodes sooner ends its chunk sooner."""
-        has_work = bool(self._queue or self._live)
-        if has_work and not self._root.is_ready:
-            yield self._root
         for group in self._live.values():
-            yield from (branch for branch in group.branches() if not branch.is_ready)
+            yield from (b for b in group.branches() if b.lead is None and not b.is_ready)
         for group in self._live.values():
             if group.branch and not group.branch.is_ready:
                 yield group.branch
+        for group in itertools.islice(self._queue.values(), 1):
+            root = self._roots.get(group.root_tokens.tobytes())
+            if root and not root.is_ready:
+                yield root
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def _release(self, lead: Branch) -> Iterator[Fork]:
+        """Let the followers of a finished prompt begin where it is."""
+        if lead.ticket is None:
+            return
+        for branch in self._live[self._chunk_of[lead.ticket]].followers(lead):
+            branch.lead, branch.n_done = None, len(branch.tokens)
+            yield Fork(parent=lead.sequence, child=branch.sequence)
+
+    def _hand_over(self, group: _Group, branch: Branch) -> int:
+        """The sequence that becomes free when `branch` ends: its own, or that of its first
+        follower, which goes on in its place."""
+        followers = group.followers(branch)
+        if not followers:
+            return branch.sequence
+        heir, *others = followers
+        freed, heir.sequence = heir.sequence, branch.sequence
+        heir.lead, heir.n_done = None, branch.n_done
+        for other in others:
+            other.lead = heir
+        return freed
 
     def _drop(self, chunk: Hashable, group: _Group, sequences: list[int]) -> int:
         """Forget a chunk without jobs; returns its tokens that nobody has paid for."""
@@ -377,7 +557,8 @@ class Schedule:
         return Withdrawn(tickets=(ticket,), sequences=(sequence,))
 
     def _withdraw_job(self, group: _Group, ticket: int) -> int:
-        """Put a running job back to the head of its chunk's jobs; returns its sequence."""
+        """Put a running job back to the head of its chunk's jobs; returns its sequence. Followers
+        are newer than their lead, so that they have left before it."""
         request, branch = group.running.pop(ticket)
         self._billed[ticket] += branch.bill()
         group.waiting.appendleft(request)

@@ -18,8 +18,8 @@ _CELL_STEP: Final = 256
 """llama.cpp rounds the number of cells up to a multiple of this."""
 _DEFAULT_CELLS: Final = 16_384
 _FEWEST_CELLS: Final = 2_048
-_MOST_SEQUENCES: Final = 256
-"""LLAMA_MAX_SEQ of llama.cpp."""
+_MOST_SEQUENCES: Final = 255
+"""LLAMA_MAX_SEQ of llama.cpp, less the one that `LlamaContext` has for itself."""
 _SMALL_MODEL_BYTES: Final = 64 * _MIB
 _COMPUTE_BYTES: Final = 256 * _MIB
 """For compute buffers, logits and this process; the 20B shape takes some 200 MiB."""
@@ -47,12 +47,23 @@ class LlamaSettings:
     """Number format of the cache; q8_0 halves it and costs some prefill speed on a CPU."""
     live_chunks: int = 2
     """Chunks in work at the same time; more of them slow every row on a CPU."""
+    busy_jobs: int = 1
+    """See `Limits.busy_jobs`."""
+    n_extra_rows: int = 32
+    """Rows of a batch for tokens that jobs know or guess ahead, all jobs together."""
+    kv_ram_bytes: int = 512 * _MIB
+    """Memory for the caches of chunks that were read, so that further questions about them need not
+    read them again; 0 for none."""
+    kv_dir: Path | None = None
+    """Folder for the same on disk, where it outlives the process; None for none."""
+    kv_disk_bytes: int = 4096 * _MIB
+    """Most bytes of that folder."""
     hash_below_bytes: int = 1024**3
     """Files up to this size are hashed at load even when no hash is expected."""
 
     def __post_init__(self) -> None:
         at_least_one = {"live_chunks": self.live_chunks, "n_ctx": self.n_ctx}
-        at_least_one["n_threads"] = self.n_threads
+        at_least_one |= {"n_threads": self.n_threads, "busy_jobs": self.busy_jobs}
         for name, value in at_least_one.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, must be at least 1")
@@ -61,8 +72,14 @@ class LlamaSettings:
                 f"n_seq_max is {self.n_seq_max}, must be from {2 + self.live_chunks} "
                 f"(with {self.live_chunks} live chunks) to {_MOST_SEQUENCES}"
             )
-        if self.n_batch < self.n_seq_max:
-            raise ValueError(f"n_batch is {self.n_batch}, below n_seq_max {self.n_seq_max}")
+        if self.n_batch < self.n_seq_max + self.n_extra_rows:
+            raise ValueError(
+                f"n_batch is {self.n_batch}, below n_seq_max {self.n_seq_max} and n_extra_rows "
+                f"{self.n_extra_rows} together"
+            )
+        for name in ("n_extra_rows", "kv_ram_bytes", "kv_disk_bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be 0 or more")
         if self.n_gpu_layers is not None and self.n_gpu_layers < 0:
             raise ValueError(f"n_gpu_layers is {self.n_gpu_layers}: use None for all layers")
         if self.kv_type not in _BYTES_PER_VALUE:

@@ -54,6 +54,10 @@ class LlamaTokenizer:
         """Token ids of our own text, in which control strings mean what they say."""
         return self._model.tokenize(text.encode(), parse_special=True)
 
+    def holds_control_text(self, text: str) -> bool:
+        """Whether `text` holds a string that `encode_trusted` would turn into a control token."""
+        return self._marker.search(text) is not None
+
     def _parts(self, text: str) -> list[str]:
         """`text`, cut after the first character of each control string and inside long runs."""
         cuts = {match.start() + 1 for match in self._marker.finditer(text)}

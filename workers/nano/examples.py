@@ -11,19 +11,37 @@ MAX_QUOTE_WORDS = 16
 FORCED_START = '{"answer":'
 
 
+FactKey = tuple[str, int, str | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stated:
+    """A fact in a made-up chunk: what it is about and where its parts stand (character spans).
+
+    piece: the statement; it holds the value, and (but for lists) the entity's name.
+    """
+
+    key: FactKey
+    entity: tuple[int, int]
+    piece: tuple[int, int]
+    value: tuple[int, int]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
     """One question about a chunk. Spans are half-open character offsets into the chunk.
 
     value_span: where the answer stands; None when the chunk does not answer.
     quote_span: the sentence or piece that supports it; contains or overlaps the value.
-    clause: the clause category that is asked for, in contracts.
+    clause: the clause category that is asked for, in contracts. about: the fact that is asked for
+    and where the question names its entity, in made-up documents.
     """
 
     question: str
     value_span: tuple[int, int] | None = None
     quote_span: tuple[int, int] | None = None
     clause: str | None = None
+    about: tuple[FactKey, tuple[int, int]] | None = None
 
     @property
     def answerable(self) -> bool:
@@ -36,13 +54,14 @@ class Example:
     """A chunk with several questions; `source` names where it came from (for figures).
 
     clauses: every (category, character span) in the chunk, asked for or not; None where the chunk
-    is no contract and nothing is known.
+    is no contract and nothing is known. facts: everything that a made-up chunk states.
     """
 
     text: str
     asked: tuple[Asked, ...]
     source: str
     clauses: tuple[tuple[str, tuple[int, int]], ...] | None = None
+    facts: tuple[Stated, ...] = ()
 
     def value(self, asked: Asked) -> str | None:
         """The answer as nano should write it."""

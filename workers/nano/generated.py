@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from workers.nano.documents import quote_within
-from workers.nano.examples import Asked, Example
+from workers.nano.examples import Asked, Example, FactKey, Stated
 from workers.nano.pools import Pools, sample
 
 GENRES_FILE = Path(__file__).with_name("genres.toml")
 FREE_GENRE_SHARE = 0.6
+FREE_GENRE_SHARE_WITH_WORDS = 0.8
 KINDS_OF_ENTITY = ("company", "product", "place", "project", "person")
 ADJECTIVES = (
     "net gross peak average minimum total annual nominal backup primary initial final standard "
@@ -137,17 +138,21 @@ class Fact:
     value: str
 
     @property
-    def key(self) -> tuple[str, int, str | None]:
+    def key(self) -> FactKey:
         """What a question names."""
         return self.entity, self.attribute, self.period
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
-    """A sentence, line or row of the document and the facts in it."""
+    """A sentence, line or row of the document and the facts in it.
+
+    pieces: per fact, the half-open character span of its statement in `text`.
+    """
 
     text: str
     facts: tuple[Fact, ...] = ()
+    pieces: tuple[tuple[int, int], ...] = ()
 
 
 @functools.cache
@@ -183,17 +188,23 @@ def capitalised(text: str) -> str:
 class DocumentWriter:
     """Writes one document; everything is drawn from the seed."""
 
-    def __init__(self, seed: int, split: str, fillers: Sequence[str] = ()) -> None:
-        """split: `train`, `test` (held-out entity names) or `hard` (also held-out genres)."""
+    def __init__(
+        self, seed: int, split: str, fillers: Sequence[str] = (), words: Sequence[str] = ()
+    ) -> None:
+        """split: `train`, `test` (held-out entity names) or `hard` (also held-out genres).
+
+        fillers: sentences to put between the facts. words: to name attributes by.
+        """
         self.rng = random.Random(seed)
         self.pools = Pools(self.rng, held_out=split != "train")
-        self.fillers = fillers
+        self.fillers, self.words = fillers, words
         self.genre = self._genre(split)
         self.listed = False
 
     def _genre(self, split: str) -> Genre:
         genres = [g for g in load_genres() if g.held_out == (split == "hard")]
-        if split == "hard" or self.rng.random() > FREE_GENRE_SHARE:
+        free_share = FREE_GENRE_SHARE_WITH_WORDS if self.words else FREE_GENRE_SHARE
+        if split == "hard" or self.rng.random() > free_share:
             return self.rng.choice(genres)
         attributes = tuple(self._free_attribute() for _ in range(12))
         entity = self.rng.choice(KINDS_OF_ENTITY)
@@ -201,8 +212,7 @@ class DocumentWriter:
 
     def _free_attribute(self) -> Attribute:
         """A noun phrase nobody has seen together, or something done to it."""
-        first = self.pools.pick(ADJECTIVES) if self.rng.random() < 0.75 else self.pools.word(2)
-        noun = f"{first} {self.pools.pick(NOUNS)}"
+        noun = self._noun_phrase()
         if self.rng.random() < 0.5:
             return Attribute(names=(noun,), value="any", periods=self.rng.random() < 0.3)
         kind, says, asks = self.rng.choice(FREE_PATTERNS)
@@ -213,6 +223,13 @@ class DocumentWriter:
             return template.replace("{b}", past).replace("{B}", base).replace("{n}", noun)
 
         return Attribute(names=(noun,), value=kind, says=(fill(says),), asks=(fill(asks),))
+
+    def _noun_phrase(self) -> str:
+        if self.words and self.rng.random() < 0.6:
+            drawn = [self.rng.choice(self.words) for _ in range(self.rng.choice((1, 2, 2, 2, 3)))]
+            return self.rng.choice((" ", " ", " ", " of ")).join(drawn)
+        first = self.pools.pick(ADJECTIVES) if self.rng.random() < 0.75 else self.pools.word(2)
+        return f"{first} {self.pools.pick(NOUNS)}"
 
     def plan(self) -> list[Fact]:
         """Which facts the document may state, entity by entity."""
@@ -280,13 +297,17 @@ class DocumentWriter:
         while queue and written < n_words:
             parts = [queue.pop(0)]
             text = self.statement(parts[0])
+            pieces = [(0, len(text))]
             if queue and self.rng.random() < 0.15:
                 parts.append(queue.pop(0))
                 second = self.statement(parts[1])
                 if second.startswith(("The ", "In ", "For ", "On ")):
                     second = second[0].lower() + second[1:]
-                text += self.rng.choice((", and ", "; ", ", while ")) + second
-            units.append(Unit(text=capitalised(text) + ".", facts=tuple(parts)))
+                text += self.rng.choice((", and ", "; ", ", while "))
+                pieces.append((len(text), len(text) + len(second)))
+                text += second
+            text = capitalised(text) + "."
+            units.append(Unit(text=text, facts=tuple(parts), pieces=tuple(pieces)))
             written += len(text.split())
         while written < n_words and self.rng.random() < 0.93:
             units.insert(self.rng.randint(0, len(units)), Unit(text=self.filler()))
@@ -303,9 +324,7 @@ class DocumentWriter:
             if fact.entity != entity:
                 entity = fact.entity
                 units.append(Unit(text=header.format(e=entity)))
-            units.append(
-                Unit(text=self._filled("{N} {p}: {v}", fact).replace(" :", ":"), facts=(fact,))
-            )
+            units.append(_whole(self._filled("{N} {p}: {v}", fact).replace(" :", ":"), fact))
             written += len(units[-1].text.split())
         return units
 
@@ -316,7 +335,7 @@ class DocumentWriter:
         for fact in facts:
             if written > n_words:
                 break
-            units.append(Unit(text=self._filled("{e} | {n} {p} | {v}", fact), facts=(fact,)))
+            units.append(_whole(self._filled("{e} | {n} {p} | {v}", fact), fact))
             written += len(units[-1].text.split())
         return units
 
@@ -376,8 +395,9 @@ class DocumentWriter:
     def write(self, n_words: int, n_questions: int, absent_share: float) -> Example:
         """The document and its questions."""
         text, placed = self.layout(n_words)
-        located = [(f, unit.text, start) for unit, start in placed for f in unit.facts]
-        stated = [f for f, _, _ in located]
+        located = stated_facts(text, placed)
+        stated = [fact for fact, _ in located]
+        facts = tuple(place for _, place in located)
         self.rng.shuffle(located)
         asked: list[Asked] = []
         for _ in range(n_questions):
@@ -386,16 +406,56 @@ class DocumentWriter:
             elif stated:
                 missed = self.near_miss(stated)
                 if missed is not None:
-                    asked.append(Asked(question=self.question(missed)))
-        return Example(text=text, asked=tuple(asked), source=f"generated:{self.genre.name}")
+                    question = self.question(missed)
+                    asked.append(Asked(question=question, about=_about(question, missed)))
+        source = f"generated:{self.genre.name}"
+        return Example(text=text, asked=tuple(asked), source=source, facts=facts)
 
-    def _present(self, text: str, fact: Fact, unit: str, start: int) -> Asked:
-        shown = (
-            unit.find(fact.value) if fact.value in unit else unit.lower().find(fact.value.lower())
+    def _present(self, text: str, fact: Fact, place: Stated) -> Asked:
+        question = self.question(fact)
+        return Asked(
+            question=question,
+            value_span=place.value,
+            quote_span=quote_within(text, place.value, place.piece),
+            about=_about(question, fact),
         )
-        value = (start + shown, start + shown + len(fact.value))
-        quote = quote_within(text, value, (start, start + len(unit)))
-        return Asked(question=self.question(fact), value_span=value, quote_span=quote)
+
+
+def _whole(text: str, fact: Fact) -> Unit:
+    """A unit that states one fact and nothing else."""
+    return Unit(text=text, facts=(fact,), pieces=((0, len(text)),))
+
+
+def _about(question: str, fact: Fact) -> tuple[FactKey, tuple[int, int]]:
+    start = max(0, question.find(fact.entity))
+    return fact.key, (start, start + len(fact.entity))
+
+
+def stated_facts(text: str, placed: Sequence[tuple[Unit, int]]) -> list[tuple[Fact, Stated]]:
+    """Every fact of a document and where its parts stand in `text`."""
+    found = []
+    for unit, start in placed:
+        for fact, (low, high) in zip(unit.facts, unit.pieces, strict=True):
+            piece = (start + low, start + high)
+            own = text.find(fact.entity, *piece)
+            named = own if own >= 0 else text.rfind(fact.entity, 0, piece[0])
+            entity = (named, named + len(fact.entity))
+            value = _value_in(text, fact, piece, entity)
+            found.append((fact, Stated(key=fact.key, entity=entity, piece=piece, value=value)))
+    return found
+
+
+def _value_in(
+    text: str, fact: Fact, piece: tuple[int, int], entity: tuple[int, int]
+) -> tuple[int, int]:
+    """Where the value stands: as whole words, not inside the entity's name ("5" in "Unit 5")."""
+    pattern = rf"(?<!\w){re.escape(fact.value)}(?!\w)"
+    spans = [
+        (piece[0] + m.start(), piece[0] + m.end())
+        for m in re.finditer(pattern, text[slice(*piece)], re.IGNORECASE)
+    ]
+    outside = [s for s in spans if s[1] <= entity[0] or s[0] >= entity[1]]
+    return (outside or spans)[-1]
 
 
 def generated_example(
@@ -405,9 +465,10 @@ def generated_example(
     n_questions: int = 6,
     absent_share: float = 0.4,
     fillers: Sequence[str] = (),
+    words: Sequence[str] = (),
 ) -> Example:
     """One document with its questions; the same arguments give the same document."""
-    writer = DocumentWriter(seed, split, fillers)
+    writer = DocumentWriter(seed, split, fillers, words)
     return writer.write(target_words, n_questions, absent_share)
 
 

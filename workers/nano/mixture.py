@@ -34,6 +34,7 @@ PREFIXES = ("Please answer: ", "From the text: ", "According to the excerpt, ", 
 CUAD_BRANCHES = 8
 RARE_CLAUSE_FLOOR = 6.0
 N_FILLERS = 4000
+GENERATED_QUESTIONS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +81,7 @@ class Mixture:
         self._places = self._index_places(corpus.contracts)
         texts = [d.text for d in (*corpus.contracts, *corpus.papers)]
         self._fillers = sentences_from(texts, random.Random(0), N_FILLERS)
+        self._words = sorted({w for s in self._fillers for w in re.findall(r"\b[a-z]{4,12}\b", s)})
         self._keys = list(self._places)
         counts = [len(self._places[k]) for k in self._keys]
         self._focus_weights = [c**0.8 for c in counts]
@@ -118,8 +120,14 @@ class Mixture:
             return self._document(rng, self.corpus.tables, "table")
         if kind == 3:
             return self._lookup(rng)
-        words = int(rng.uniform(25, s.max_generated_words))
-        return generated_example(seed, target_words=words, fillers=self._fillers)
+        n_words = int(rng.uniform(25, s.max_generated_words))
+        return generated_example(
+            seed,
+            target_words=n_words,
+            n_questions=GENERATED_QUESTIONS,
+            fillers=self._fillers,
+            words=self._words,
+        )
 
     def _n_tokens(self, rng: random.Random) -> int:
         low, high = self.shares.min_tokens, self.shares.max_tokens

@@ -18,8 +18,8 @@ _EXPERT_NAMES = ("experts.gate", "experts.up", "experts.down")
 
 
 def orthogonalised(gradient: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz towards the nearest orthogonal matrix (Jordan et al., 2024)."""
-    x: Tensor = gradient.float()
+    """Newton-Schulz towards the nearest orthogonal matrix (Jordan et al., 2024), in bfloat16."""
+    x: Tensor = gradient.bfloat16()
     x = x / x.norm().clamp(min=1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from workers.nano.clause_questions import CLAUSE_NUMBERS
-from workers.nano.examples import FORCED_START, Asked, Example, answer_text
+from workers.nano.examples import FORCED_START, Asked, Example, Stated, answer_text
 from workers.nano.framing import closing_ids, opening_ids
 from workers.nano.tokenizer import NanoTokenizer
 from workers.nano.vocabulary import SPACE
@@ -29,6 +29,7 @@ FREE_TEXT = 1.0
 FIXED_TEXT = 0.05
 MAX_SKIP = 5
 REACH = 120
+MAX_MATCHES = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,14 @@ class Pointing:
     first: int = -1
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aim:
+    """One attention row that should look at any of `keys` (token indices), or at the sink."""
+
+    row: int
+    keys: tuple[int, ...]
+
+
 @dataclass(kw_only=True, slots=True)
 class Sequenced:
     """One training sequence. All lists have one entry per token.
@@ -52,7 +61,9 @@ class Sequenced:
     parent: index of the token whose output predicts this one. weight: its share in the loss.
     copies: (row, chunk token that the row must write next). asked_clauses: (row, category number)
     of clause questions. chunk_clauses: (first token, end, category number) of every clause in the
-    chunk; None where the chunk is no contract.
+    chunk; None where the chunk is no contract. finds: question tokens and the same words in the
+    chunk. For made-up chunks also, of values and questions: entities and rests, where they are
+    named and described; same_entity and same_attribute, which values fit half of the question.
     """
 
     ids: list[int]
@@ -66,6 +77,11 @@ class Sequenced:
     copies: list[tuple[int, int]] = field(default_factory=list)
     asked_clauses: list[tuple[int, int]] = field(default_factory=list)
     chunk_clauses: list[tuple[int, int, int]] | None = None
+    finds: list[Aim] = field(default_factory=list)
+    entities: list[Aim] = field(default_factory=list)
+    rests: list[Aim] = field(default_factory=list)
+    same_entity: list[Aim] = field(default_factory=list)
+    same_attribute: list[Aim] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,7 +113,10 @@ class Packer:
         self.opening = opening_ids(tokenizer)
         self.closing = closing_ids(tokenizer)
         self.forced = tokenizer.encode(FORCED_START)
-        self._bare_tokens = [token.removeprefix(SPACE) for token in tokenizer.vocabulary.tokens]
+        tokens = tokenizer.vocabulary.tokens
+        self._bare_tokens = [token.removeprefix(SPACE) for token in tokens]
+        self._lowered = [token.lower() for token in self._bare_tokens]
+        self._starts_word = [token.startswith(SPACE) for token in tokens]
 
     def prefix(self, text: str) -> TokenisedPrefix:
         """Template opening + chunk."""
@@ -127,6 +146,7 @@ class Packer:
                 (*prefix.tokens_of(span), CLAUSE_NUMBERS[clause])
                 for clause, span in example.clauses
             ]
+        aim_values(sequence, prefix, example)
         for index, asked in enumerate(example.asked):
             self._add_branch(sequence, prefix, example, asked, (index + 1, separators[index]))
         return sequence
@@ -156,8 +176,50 @@ class Packer:
         self._align(sequence, prefix, asked, decision, marks)
         n_fixed = len(self.closing) + len(self.forced)
         question_span = (start, decision - n_fixed)
+        self._find(sequence, prefix, question_span)
+        if asked.about is not None:
+            named = self._named(sequence, asked, (start, question_span[1]), numbered[1])
+            aim_question(sequence, prefix, example, asked, (decision - 1, *named))
         for row in (decision - 1, decision + len(answer) // 2):
             sequence.reads.append(Pointing(row=row, start=question_span[0], end=question_span[1]))
+
+    def _find(
+        self, sequence: Sequenced, prefix: TokenisedPrefix, question: tuple[int, int]
+    ) -> None:
+        """Words of the question and where the chunk has them; inside words the token before counts.
+
+        Left out: what stands in the chunk too often to tell anything.
+        """
+        places = self._places_of(prefix)
+        lowered = self._lowered
+        for row in range(question[0] + 1, question[1]):
+            token, before = sequence.ids[row], sequence.ids[row - 1]
+            if not lowered[token].isalnum():
+                continue
+            keys = places.get(lowered[token], [])
+            if not self._starts_word[token]:
+                if not lowered[before].isalnum():
+                    continue  # a first word is split otherwise than inside a sentence
+                keys = [k for k in keys if lowered[prefix.ids[k - 1]] == lowered[before]]
+            if len(keys) <= MAX_MATCHES:
+                sequence.finds.append(Aim(row=row, keys=tuple(keys)))
+
+    def _places_of(self, prefix: TokenisedPrefix) -> dict[str, list[int]]:
+        places: dict[str, list[int]] = {}
+        for index in range(prefix.n_opening, len(prefix.ids)):
+            places.setdefault(self._lowered[prefix.ids[index]], []).append(index)
+        return places
+
+    def _named(
+        self, sequence: Sequenced, asked: Asked, question: tuple[int, int], separator: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token indices of the question that name the entity, and all others."""
+        first = question[0] + len(self.tokenizer.encode(separator))
+        _, offsets = self.tokenizer.encode_with_offsets(asked.question)
+        low, high = asked.about[1] if asked.about else (0, 0)
+        inside = {first + i for i, (a, b) in enumerate(offsets) if b > low and a < high}
+        rest = tuple(i for i in range(first, question[1]) if i not in inside)
+        return tuple(sorted(inside)), rest
 
     def _answer(
         self, example: Example, asked: Asked
@@ -234,6 +296,49 @@ class Packer:
         sequence.reads.append(Pointing(row=value[0], start=near, end=value[0] + 1, first=near))
         for row in range(both[0] + 2, min(both[1], both[0] + REACH), 5):
             sequence.reads.append(Pointing(row=row, start=both[0], end=row + 1, first=both[0]))
+
+
+def aim_values(sequence: Sequenced, prefix: TokenisedPrefix, example: Example) -> None:
+    """The anchors of stated facts: where their entity is named, and the rest of the statement."""
+    for fact in example.facts:
+        entity = range(*prefix.tokens_of(fact.entity))
+        value = range(*prefix.tokens_of(fact.value))
+        piece = range(*prefix.tokens_of(fact.piece))
+        rest = [i for i in piece if i not in entity and i not in value]
+        for row in anchors(prefix, fact):
+            for aims, wanted in ((sequence.entities, entity), (sequence.rests, rest)):
+                seen = tuple(i for i in wanted if i <= row)
+                if seen:
+                    aims.append(Aim(row=row, keys=seen))
+
+
+def anchors(prefix: TokenisedPrefix, fact: Stated) -> tuple[int, ...]:
+    """The tokens that stand for a fact: its value's first, and its statement's last.
+
+    Only the last sees all of the statement; the value may come before what it is about.
+    """
+    both = {prefix.tokens_of(fact.value)[0], prefix.tokens_of(fact.piece)[1] - 1}
+    return tuple(sorted(both))
+
+
+def aim_question(
+    sequence: Sequenced,
+    prefix: TokenisedPrefix,
+    example: Example,
+    asked: Asked,
+    named: tuple[int, tuple[int, ...], tuple[int, ...]],
+) -> None:
+    """named: the deciding row, the question's tokens for the entity, and its other tokens."""
+    row, entity_tokens, rest = named
+    assert asked.about is not None
+    entity, attribute, _ = asked.about[0]
+    sequence.entities.append(Aim(row=row, keys=entity_tokens))
+    sequence.rests.append(Aim(row=row, keys=rest))
+    anchored = [(fact.key, i) for fact in example.facts for i in anchors(prefix, fact)]
+    of_entity = tuple(i for key, i in anchored if key[0] == entity)
+    of_attribute = tuple(i for key, i in anchored if key[1] == attribute)
+    sequence.same_entity.append(Aim(row=row, keys=of_entity))
+    sequence.same_attribute.append(Aim(row=row, keys=of_attribute))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

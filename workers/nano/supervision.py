@@ -10,12 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.nano.model import Nano, Outputs
-from workers.nano.packing import Batch, Pointing
+from workers.nano.packing import Aim, Batch, Pointing
 
 POINTER_SHARE = 0.5
 READING_SHARE = 0.5
 COPYING_SHARE = 0.5
 EARLY_SHARE = 0.25
+FINDING_SHARE = 0.3
+GATHERING_SHARE = 0.3
+MATCHING_SHARE = 0.3
+MATCHING_LAYERS = 6
 TAG_OFFSET = 4.0
 TAG_POSITIVE_WEIGHT = 3.0
 
@@ -39,14 +43,24 @@ class _Layer:
     mask: Tensor
     pointer_head: int
 
-    def scores(self, sequence: int, rows: Tensor) -> Tensor:
-        """Logits (heads, rows, T + 1) of these rows over all keys and, last, the sink.
+    @property
+    def n_heads(self) -> int:
+        """Query heads."""
+        return int(self.q[0].shape[0])
 
-        Heads: the pointer head, then those of the last key/value group.
-        """
-        q, k = self.q[sequence], self.k[sequence]
-        group = q.shape[0] // k.shape[0]
-        heads = [self.pointer_head, *range(q.shape[0] - group, q.shape[0])]
+    @property
+    def group(self) -> int:
+        """Query heads per key/value head."""
+        return self.n_heads // int(self.k[0].shape[0])
+
+    @property
+    def answering_heads(self) -> list[int]:
+        """The pointer head, then those of the last key/value group."""
+        return [self.pointer_head, *range(self.n_heads - self.group, self.n_heads)]
+
+    def scores(self, sequence: int, rows: Tensor, heads: list[int]) -> Tensor:
+        """Logits (heads, rows, T + 1) of these rows over all keys and, last, the sink."""
+        q, k, group = self.q[sequence], self.k[sequence], self.group
         queries = q[torch.tensor(heads)[:, None], rows]
         keys = k[[h // group for h in heads]]
         logits = queries @ keys.transpose(-1, -2) * q.shape[-1] ** -0.5
@@ -63,13 +77,22 @@ def _inside(pointings: Sequence[Pointing], n_keys: int) -> Tensor:
     return torch.cat([(index >= start) & (index < end), start < 0], -1)
 
 
-def _span_losses(scores: Tensor, pointings: Sequence[Pointing]) -> tuple[Tensor, Tensor]:
+def _aimed(aims: Sequence[Aim], n_keys: int) -> Tensor:
+    """As `_inside`, for aims."""
+    wanted = torch.zeros(len(aims), n_keys + 1, dtype=torch.bool)
+    marks = [(r, key) for r, aim in enumerate(aims) for key in aim.keys or (n_keys,)]
+    rows, keys = torch.tensor(marks).T
+    wanted[rows, keys] = True
+    return wanted
+
+
+def _span_losses(scores: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """Minus log of the attention on the right keys, per row, mean over the heads of `scores`.
 
     Rows that see none of their keys (outside the sliding window) are left out: the second tensor
     tells which rows (of all) are in.
     """
-    wanted = scores.masked_fill(~_inside(pointings, scores.shape[-1] - 1), float("-inf"))
+    wanted = scores.masked_fill(~inside, float("-inf"))
     seen = torch.isfinite(wanted).any(-1).all(0)
     return (scores[:, seen].logsumexp(-1) - wanted[:, seen].logsumexp(-1)).mean(0), seen
 
@@ -88,11 +111,18 @@ def _copy_loss(layer: _Layer, per_sequence: Sequence[Sequence[tuple[int, int]]])
     for index, copies in enumerate(per_sequence):
         if copies:
             rows, keys = torch.tensor(copies).T
-            q, k = layer.q[index][0, rows], layer.k[index][0]
-            logits = q @ k.T * q.shape[-1] ** -0.5 + layer.mask[index, 0, rows]
-            sink = layer.sink[0].expand(len(rows), 1)
-            scores = torch.cat([logits, sink], -1)
+            scores = layer.scores(index, rows, [0])[0]
             losses.append(F.cross_entropy(scores, keys, reduction="none"))
+    return torch.cat(losses).mean()
+
+
+def _aim_loss(layer: _Layer, heads: list[int], per_sequence: Sequence[Sequence[Aim]]) -> Tensor:
+    """Minus log of these heads' attention on what each row aims at, mean over rows."""
+    losses = [layer.sink.new_zeros(1)]
+    for index, aims in enumerate(per_sequence):
+        if aims:
+            scores = layer.scores(index, torch.tensor([aim.row for aim in aims]), heads)
+            losses.append(_span_losses(scores, _aimed(aims, scores.shape[-1] - 1))[0])
     return torch.cat(losses).mean()
 
 
@@ -101,8 +131,9 @@ def _layer_loss(layer: _Layer, per_sequence: Sequence[Sequence[Pointing]]) -> Lo
     for index, pointings in enumerate(per_sequence):
         if not pointings:
             continue
-        scores = layer.scores(index, torch.tensor([p.row for p in pointings]))
-        span, seen = _span_losses(scores[1:], pointings)
+        rows = torch.tensor([p.row for p in pointings])
+        scores = layer.scores(index, rows, layer.answering_heads)
+        span, seen = _span_losses(scores[1:], _inside(pointings, scores.shape[-1] - 1))
         spans.append(span)
         sinks.append(torch.tensor([p.start < 0 for p in pointings])[seen])
         pointers.append(_pointer_losses(scores[0], pointings))
@@ -122,8 +153,10 @@ def _layer_loss(layer: _Layer, per_sequence: Sequence[Sequence[Pointing]]) -> Lo
 def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
     """The last layer must look at the answer (or its sink), the one before at what it reads.
 
-    The first full layer is asked, more gently, to look at the answer too: what it finds there, the
-    later layers can build on.
+    The other full layers are asked, more gently, to look at the answer too: what they find there,
+    the later layers can build on. Of these four layers the first sliding one gathers which entity
+    a made-up fact is about and what is said of it, the first full one matches these halves with
+    the question's. The model's first full layer finds the question's words in the chunk.
     """
     group = model.shape.n_heads // model.shape.n_kv_heads
 
@@ -140,16 +173,26 @@ def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
     last = model.shape.n_layers - 1
     answers = _layer_loss(layer(last), [s.answers for s in batch.sequences])
     reads = _layer_loss(layer(last - 1), [s.reads for s in batch.sequences])
-    early = _layer_loss(layer(1), [s.answers for s in batch.sequences])
-    copying = _copy_loss(layer(last), [s.copies for s in batch.sequences])
-    return Looked(
-        loss=answers.loss
-        + EARLY_SHARE * early.loss
-        + READING_SHARE * reads.loss
-        + COPYING_SHARE * copying,
-        on_span=answers.on_span,
-        on_sink=answers.on_sink,
-    )
+    loss = answers.loss + READING_SHARE * reads.loss
+    loss = loss + COPYING_SHARE * _copy_loss(layer(last), [s.copies for s in batch.sequences])
+    for index in range(1, last, 2):
+        loss = loss + EARLY_SHARE * _layer_loss(layer(index), [s.answers for s in batch.sequences]).loss
+    loss = loss + FINDING_SHARE * _aim_loss(layer(1), [0], [s.finds for s in batch.sequences])
+    if model.shape.n_layers >= MATCHING_LAYERS:
+        loss = loss + _matching_loss(layer(last - 3), layer(last - 2), batch)
+    return Looked(loss=loss, on_span=answers.on_span, on_sink=answers.on_sink)
+
+
+def _matching_loss(gathering: _Layer, matching: _Layer, batch: Batch) -> Tensor:
+    """Halves of facts and questions: gathered by one key/value group each, matched by one head."""
+    group, sequences = gathering.group, batch.sequences
+    entity_heads, rest_heads = list(range(group)), list(range(group, gathering.n_heads))
+    gathered = _aim_loss(gathering, entity_heads, [s.entities for s in sequences])
+    gathered = gathered + _aim_loss(gathering, rest_heads, [s.rests for s in sequences])
+    matched = _aim_loss(matching, entity_heads[:1], [s.same_entity for s in sequences])
+    matched = matched + _aim_loss(matching, rest_heads[:1], [s.same_attribute for s in sequences])
+    copied = _copy_loss(matching, [s.copies for s in sequences])
+    return GATHERING_SHARE * gathered + MATCHING_SHARE * matched + COPYING_SHARE / 2 * copied
 
 
 def clause_loss(model: Nano, outputs: Outputs, batch: Batch) -> Tensor:

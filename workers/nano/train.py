@@ -321,6 +321,7 @@ def _arguments() -> argparse.Namespace:
     for name in ("contracts", "papers", "tables", "lookups", "generated"):
         parser.add_argument(f"--{name}", type=float, default=getattr(Shares(), name))
     parser.add_argument("--max-tokens", type=int, default=Shares().max_tokens)
+    parser.add_argument("--generated-words", type=int, default=Shares().max_generated_words)
     return parser.parse_args()
 
 
@@ -331,6 +332,7 @@ def main() -> None:
     shares = Shares(
         contracts=args.contracts, papers=args.papers, tables=args.tables, lookups=args.lookups,
         generated=args.generated, max_tokens=args.max_tokens,
+        max_generated_words=args.generated_words,
     )  # fmt: skip
     plan = Plan(
         out=args.out,

@@ -31,6 +31,8 @@ def answer_text(prompt: Prompt) -> str:
     framed = _last_frame(prompt.messages)
     if framed:
         return _framed_answer(find(framed.question, framed.sources))
+    if prompt.messages[-1].role == "tool":
+        return prompt.messages[-1].text
     finding = _chat_finding(prompt.messages)
     if prompt.json_object:
         return _framed_answer(finding)

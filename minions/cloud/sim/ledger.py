@@ -24,8 +24,10 @@ class Completion:
     model: str
     text: str
     finish_reason: str
-    """`stop`, `length` or `refusal`."""
+    """`stop`, `length`, `refusal` or `tool_calls`."""
     usage: CloudUsage
+    tool: str | None = None
+    """The tool that is called, without arguments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

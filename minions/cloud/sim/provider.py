@@ -15,6 +15,7 @@ from minions.cloud.sim.plan import SIM_MODEL, Fault, FaultKind, FaultQueue, SimP
 from minions.cloud.sim.wire import Prompt
 from minions.cloud.tokens import encode, framing_tokens
 from minions.cloud.wire import refuses_temperature
+from workers.chat import cut_at_stop
 from workers.vocabulary import o200k_base
 
 _PROSE = "Well, having read all of this, I would say that it depends on how you look at it."
@@ -95,8 +96,9 @@ class SimProvider:
             )
 
     def _work(self, prompt: Prompt, fault: Fault | None) -> Completion:
-        tokens = [token for message in prompt.messages for token in encode(message.text)]
-        n_prompt = len(tokens) + framing_tokens(len(prompt.messages))
+        texts = [*prompt.tools, *(message.text for message in prompt.messages)]
+        tokens = [token for text in texts for token in encode(text)]
+        n_prompt = len(tokens) + framing_tokens(len(texts))
         self._check_length(prompt, n_prompt)
         text, finish_reason = _answer(prompt, fault)
         output = encode(text)
@@ -115,6 +117,7 @@ class SimProvider:
             text=text,
             finish_reason=finish_reason,
             usage=usage,
+            tool=prompt.tool if finish_reason == "tool_calls" else None,
         )
 
     def _check_length(self, prompt: Prompt, n_prompt: int) -> None:
@@ -136,7 +139,9 @@ def _answer(prompt: Prompt, fault: Fault | None) -> tuple[str, str]:
         return _REFUSAL, "refusal"
     if kind is FaultKind.BAD_ANSWER:
         return _PROSE, "stop"
-    text = answer_text(prompt)
+    if prompt.tool is not None:
+        return "", "tool_calls"
+    text = cut_at_stop(answer_text(prompt), prompt.stop)
     if kind is FaultKind.LENGTH:
         return text[: len(text) // 2], "length"
     return text, "stop"

@@ -35,6 +35,12 @@ class Prompt:
     temperature: float | None
     stream: bool
     include_usage: bool
+    tools: tuple[str, ...] = ()
+    """Each as JSON: they count as input."""
+    tool: str | None = None
+    """The tool that must be called."""
+    stop: tuple[str, ...] = ()
+    """Texts at which an answer ends."""
 
 
 class _Strict(BaseModel):
@@ -48,15 +54,92 @@ class _TextPart(_Strict):
     text: str
 
 
+class _Function(_Strict):
+    name: str
+    arguments: str
+
+
+class _Call(_Strict):
+    id: str
+    type: Literal["function"]
+    function: _Function
+
+
 class _BodyMessage(_Strict):
     type: Literal["message"] = "message"
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[_TextPart] | None
+    tool_calls: list[_Call] = []
+    tool_call_id: str | None = None
 
     def message(self) -> Message:
-        parts = self.content
+        parts = self.content or ""
         text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        return Message(role=self.role, text=text)
+        called = "".join(c.function.name + c.function.arguments for c in self.tool_calls)
+        return Message(role=self.role, text=text + called)
+
+
+class _CallItem(_Strict):
+    """A call in the input of the Responses API."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+
+    def message(self) -> Message:
+        return Message(role="assistant", text=self.name + self.arguments)
+
+
+class _OutputItem(_Strict):
+    """What a tool said, in the input of the Responses API."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str
+
+    def message(self) -> Message:
+        return Message(role="tool", text=self.output)
+
+
+class _FunctionSpec(_Strict):
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class _Tool(_Strict):
+    type: Literal["function"]
+    function: _FunctionSpec
+
+
+class _FlatTool(_FunctionSpec):
+    """A tool of the Responses API."""
+
+    type: Literal["function"]
+
+
+class _Named(_Strict):
+    name: str
+
+
+class _Choice(_Strict):
+    type: Literal["function"]
+    function: _Named
+
+
+class _FlatChoice(_Named):
+    type: Literal["function"]
+
+
+_Mode = Literal["auto", "none", "required"]
+
+
+def _demanded(choice: str, tools: list[str]) -> str | None:
+    """The tool that must be called; this model calls none of itself."""
+    if choice in ("auto", "none") or not tools:
+        return None
+    return tools[0] if choice == "required" else choice
 
 
 class _Format(_Strict):
@@ -80,11 +163,21 @@ class ChatBody(_Strict):
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     response_format: _Format = _Format()
+    stop: list[str] = Field(default=[], max_length=4)
+    tools: list[_Tool] = []
+    tool_choice: _Mode | _Choice = "auto"
+    parallel_tool_calls: bool = True
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
     stream: bool = False
     stream_options: _StreamOptions = _StreamOptions()
 
     def prompt(self) -> Prompt:
         names = ("max_completion_tokens", "max_tokens")
+        choice = (
+            self.tool_choice
+            if isinstance(self.tool_choice, str)
+            else self.tool_choice.function.name
+        )
         return Prompt(
             api="chat",
             model=self.model,
@@ -95,22 +188,34 @@ class ChatBody(_Strict):
             temperature=self.temperature,
             stream=self.stream,
             include_usage=self.stream_options.include_usage,
+            tools=tuple(tool.model_dump_json() for tool in self.tools),
+            tool=_demanded(choice, [tool.function.name for tool in self.tools]),
+            stop=tuple(self.stop),
         )
+
+
+class _Reasoning(_Strict):
+    effort: Literal["low", "medium", "high"] | None = None
 
 
 class ResponsesBody(_Strict):
     """POST /v1/responses. `store` may be said, but nothing is stored either way."""
 
     model: str
-    input: str | list[_BodyMessage]
+    input: str | list[_CallItem | _OutputItem | _BodyMessage]
     instructions: str | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     text: _TextOptions = _TextOptions()
+    tools: list[_FlatTool] = []
+    tool_choice: _Mode | _FlatChoice = "auto"
+    parallel_tool_calls: bool = True
+    reasoning: _Reasoning = _Reasoning()
     store: Literal[False] = False
     stream: bool = False
 
     def prompt(self) -> Prompt:
+        choice = self.tool_choice if isinstance(self.tool_choice, str) else self.tool_choice.name
         return Prompt(
             api="responses",
             model=self.model,
@@ -121,6 +226,8 @@ class ResponsesBody(_Strict):
             temperature=self.temperature,
             stream=self.stream,
             include_usage=True,
+            tools=tuple(tool.model_dump_json() for tool in self.tools),
+            tool=_demanded(choice, [tool.name for tool in self.tools]),
         )
 
     def _messages(self) -> Iterator[Message]:
@@ -135,11 +242,13 @@ class ResponsesBody(_Strict):
 def chat_body(done: Completion, *, with_usage: bool) -> dict[str, Any]:
     """The JSON of a whole chat completion."""
     refused = done.finish_reason == "refusal"
-    message = {
+    message: dict[str, Any] = {
         "role": "assistant",
-        "content": None if refused else done.text,
+        "content": None if refused or done.tool else done.text,
         "refusal": done.text if refused else None,
     }
+    if done.tool:
+        message["tool_calls"] = [_chat_call(done)]
     body = _chat_head(done, "chat.completion")
     body["choices"] = [{"index": 0, "message": message, "finish_reason": _chat_reason(done)}]
     if with_usage:
@@ -153,6 +262,8 @@ def chat_events(done: Completion, *, with_usage: bool) -> Iterator[str]:
     yield _chat_event(done, {"role": "assistant", "content": ""})
     for piece in pieces(done.text):
         yield _chat_event(done, {field: piece})
+    if done.tool:
+        yield _chat_event(done, {"tool_calls": [{"index": 0, **_chat_call(done)}]})
     yield _chat_event(done, {}, finish_reason=_chat_reason(done))
     if with_usage:
         tail = _chat_head(done, "chat.completion.chunk")
@@ -171,7 +282,7 @@ def responses_body(done: Completion, *, with_usage: bool) -> dict[str, Any]:
         "status": "incomplete" if cut else "completed",
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "error": None,
-        "output": [_item(done)],
+        "output": [_call_item(done) if done.tool else _item(done)],
         "parallel_tool_calls": False,
         "tool_choice": "none",
         "tools": [],
@@ -202,6 +313,12 @@ def _response_steps(done: Completion, *, with_usage: bool) -> Iterator[dict[str,
         "incomplete_details": None,
     }
     yield {"type": "response.created", "response": body | running}
+    if done.tool:
+        call = _call_item(done)
+        yield {"type": "response.output_item.added", "output_index": 0, "item": call}
+        yield {"type": "response.output_item.done", "output_index": 0, "item": call}
+        yield {"type": "response.completed", "response": body}
+        return
     started = item | {"status": "in_progress", "content": []}
     yield {"type": "response.output_item.added", "output_index": 0, "item": started}
     yield {"type": "response.content_part.added", **place, "part": part | {text_field: ""}}
@@ -238,8 +355,24 @@ def _chat_head(done: Completion, kind: str) -> dict[str, Any]:
     }
 
 
+def _chat_call(done: Completion) -> dict[str, Any]:
+    function = {"name": done.tool, "arguments": "{}"}
+    return {"id": f"call_sim_{done.number}", "type": "function", "function": function}
+
+
+def _call_item(done: Completion) -> dict[str, Any]:
+    return {
+        "id": f"fc_sim_{done.number}",
+        "type": "function_call",
+        "status": "completed",
+        "call_id": f"call_sim_{done.number}",
+        "name": done.tool,
+        "arguments": "{}",
+    }
+
+
 def _chat_event(
-    done: Completion, delta: dict[str, str], *, finish_reason: str | None = None
+    done: Completion, delta: dict[str, Any], *, finish_reason: str | None = None
 ) -> str:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return _sse(_chat_head(done, "chat.completion.chunk") | {"choices": [choice]})

@@ -1,0 +1,1 @@
+"""Plain chat: one turn of a conversation, with or without documents, routed and accounted for."""
