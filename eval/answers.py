@@ -3,7 +3,7 @@
 The main metric of each type is `score`; whether an answer counts as correct is decided by it:
 
     span      token-F1 with the best gold (SQuAD)         correct from 0.5, or as said below
-    number    numeric match, 1% tolerance                 correct at 1
+    number    numeric match, 1% tolerance, years exact    correct at 1
     list      F1 over its items                           correct from 0.5
     choice    the right choice                            correct at 1
     yes_no    the right word at the beginning             correct at 1
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from eval.grader import grade
+from eval.grader import TOLERANCE, grade
 from eval.items import AnswerType, Item
 from eval.score import (
     as_list,
@@ -33,6 +33,7 @@ from eval.score import (
     token_f1,
     yes_or_no,
 )
+from minions.evidence.values import values_of
 
 CORRECT_F1 = 0.5
 """As in the field's usual reading of a span that overlaps by half."""
@@ -85,9 +86,15 @@ def _states(answer: str, gold: str) -> bool:
 def _number(item: Item, answer: str) -> Metrics:
     golds = item.gold_answers
     return {
-        "numeric": float(numeric_match(answer, golds)),
+        "numeric": float(any(_same_number(answer, gold) for gold in golds)),
         "exact": float(exact_match(answer, golds)),
     }
+
+
+def _same_number(answer: str, gold: str) -> bool:
+    """Within the tolerance, and a year to the year: 2018 is within 1% of 2019."""
+    is_year = all(quantity.looks_like_year for quantity in values_of(gold).quantities)
+    return numeric_match(answer, gold, 0 if is_year else TOLERANCE)
 
 
 def _list(item: Item, answer: str) -> Metrics:
@@ -99,7 +106,8 @@ def _list(item: Item, answer: str) -> Metrics:
 
 
 def _same_item(ours: str, gold: str) -> bool:
-    return normalise_answer(ours) == normalise_answer(gold) or numeric_match(ours, gold)
+    """Word for word, or the same figure in another notation."""
+    return normalise_answer(ours) == normalise_answer(gold) or numeric_match(ours, gold, 0)
 
 
 def _choice(item: Item, answer: str) -> Metrics:

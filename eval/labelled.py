@@ -150,7 +150,7 @@ def _rows(path: Path) -> Iterator[Json]:
 def _on_the_ladder(strategy: str) -> bool:
     """Whether the cloud was shown what a rung shows. Other strategies (`rag`, `minion`, `minions`)
     send something else: their answers say nothing of our rungs."""
-    return strategy.partition("@")[0] in ("local", "cloud", "ladder")
+    return strategy in ("local", "cloud") or strategy.startswith("ladder")
 
 
 def _merge(known: Json, row: Json) -> None:

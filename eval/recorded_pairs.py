@@ -26,10 +26,11 @@ from eval.deferral import Curve, deferral_curve
 from eval.labelled import LabelledRun
 from eval.replay import chances_of
 from eval.score import auroc
-from eval.statistics import Estimate, Reliability, reliability, resample_clusters
+from eval.statistics import UNKNOWN, Estimate, reliability, resample_clusters
 from minions.cloud.model import CloudUsage, PriceBook
 from minions.cloud.tokens import count_tokens
 from minions.offers import EXPECTED_OUTPUT_TOKENS
+from router import Rung
 
 WHOLE_FILING = "_inContext_reverse"
 """Configurations that read the whole filing, with the question after it."""
@@ -69,11 +70,14 @@ class PairFigures:
     apgr: Estimate
     cpt: Mapping[str, Estimate]
     """By share of the gap: least share of strong calls."""
+    n_quoted: int
+    """Questions whose strong call could be quoted, where the weak calls are free; the figures in
+    dollars are of these alone."""
     quoted_usd: float | None
-    """The strong calls for all questions, as quoted; None when unknown."""
+    """Their strong calls, all together; None when there is none."""
     apgr_usd: Estimate
     cpt_usd: Mapping[str, Estimate]
-    """Least share of the strong system's dollars; unknown without a quote."""
+    """Least share of the strong system's dollars."""
 
 
 def all_pairs(folder: Path, prices: PriceBook, *, seed: int = 0) -> list[PairFigures]:
@@ -129,20 +133,18 @@ def pair_figures(
     runs: Sequence[LabelledRun], usd: Mapping[str, Decimal], seed: int = 0
 ) -> PairFigures:
     """The figures of one pair; `usd` quotes the strong calls by question."""
-    strong_right = [
-        run.outcomes[rung].correct for run in runs for rung in run.outcomes if rung.height
-    ]
     right, groups = [run.local_correct for run in runs], [run.group for run in runs]
+    strong_right = [run.outcomes[Rung.DOCUMENT].correct for run in runs]
     chances, source = chances_of(runs, None)
     draws = resample_clusters(groups, seed=seed)
     curves = _Curves(
         scores=[-p for p in chances],
         gains=[float(a) - b for a, b in zip(strong_right, right, strict=True)],
-        usd=_prices(runs, usd),
+        usd=[_price(run, usd) for run in runs],
         groups=groups,
         seed=seed,
     )
-    mixed = any(right) and not all(right)
+    priced, mixed = curves.priced, any(right) and not all(right)
     return PairFigures(
         weak=runs[0].key.model,
         strong=runs[0].cloud_model or "",
@@ -153,26 +155,22 @@ def pair_figures(
         of_strong=draws.ratio(right, strong_right),
         chance_source=source,
         auroc=auroc(chances, right) if mixed else None,
-        ece=_stated(chances, right, groups, seed).ece,
+        ece=reliability(chances, right, groups, seed=seed).ece,
         apgr=curves.estimate(Curve.apgr),
         cpt={str(s): curves.estimate(_at(Curve.cpt, s)) for s in SHARES},
-        quoted_usd=None if curves.usd is None else sum(curves.usd),
-        apgr_usd=curves.estimate(Curve.apgr_usd),
-        cpt_usd={str(s): curves.estimate(_at(Curve.cpt_usd, s)) for s in SHARES},
+        n_quoted=len(priced.usd) if priced else 0,
+        quoted_usd=sum(usd for usd in priced.usd if usd) if priced else None,
+        apgr_usd=priced.estimate(Curve.apgr_usd) if priced else UNKNOWN,
+        cpt_usd={
+            str(s): priced.estimate(_at(Curve.cpt_usd, s)) if priced else UNKNOWN for s in SHARES
+        },
     )
 
 
-def _stated(
-    chances: Sequence[float], right: Sequence[bool], groups: Sequence[str], seed: int
-) -> Reliability:
-    return reliability(chances, right, groups, seed=seed)
-
-
-def _prices(runs: Sequence[LabelledRun], usd: Mapping[str, Decimal]) -> list[float] | None:
-    """Of every strong call; None when one is unknown, or the weak calls are not free."""
-    if not runs[0].key.model.startswith(AT_HOME) or any(run.item_id not in usd for run in runs):
-        return None
-    return [float(usd[run.item_id]) for run in runs]
+def _price(run: LabelledRun, usd: Mapping[str, Decimal]) -> float | None:
+    """Of the strong call; None when unknown, or when the weak call is not free."""
+    known = run.key.model.startswith(AT_HOME) and run.item_id in usd
+    return float(usd[run.item_id]) if known else None
 
 
 def _at(figure: Callable[[Curve, float], float], share: float) -> Callable[[Curve], float]:
@@ -185,14 +183,29 @@ class _Curves:
 
     scores: Sequence[float]
     gains: Sequence[float]
-    usd: Sequence[float] | None
+    usd: Sequence[float | None]
     groups: Sequence[str]
     seed: int
+
+    @property
+    def priced(self) -> _Curves | None:
+        """Of the questions whose price is known; None without any."""
+        rows = [i for i, usd in enumerate(self.usd) if usd is not None]
+        if not rows:
+            return None
+        return _Curves(
+            scores=[self.scores[i] for i in rows],
+            gains=[self.gains[i] for i in rows],
+            usd=[self.usd[i] for i in rows],
+            groups=[self.groups[i] for i in rows],
+            seed=self.seed,
+        )
 
     def estimate(self, figure: Callable[[Curve], float]) -> Estimate:
         """A figure of the curve, with its interval by company."""
         draws = resample_clusters(self.groups, n_resamples=N_RESAMPLES, seed=self.seed)
-        weak = None if self.usd is None else [0.0] * len(self.usd)
+        usd = [each for each in self.usd if each is not None]
+        weak, strong = ([0.0] * len(usd), usd) if len(usd) == len(self.usd) else (None, None)
         return draws.statistic(
-            lambda counts: figure(deferral_curve(self.scores, self.gains, weak, self.usd, counts))
+            lambda counts: figure(deferral_curve(self.scores, self.gains, weak, strong, counts))
         )

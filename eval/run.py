@@ -170,9 +170,14 @@ def _manifest(app: App, plan: Plan) -> Manifest:
             "worker_prompt": worker_prompt().version,
             "cloud_prompt": cloud_prompt().version,
             "supervisor_prompts": supervisor_version(),
+            "calibration": _digest(str(app.desk.calibration)),
         },
         judge=plan.judge,
     )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _continued(old: Manifest, new: Manifest, folder: Path) -> Manifest:
@@ -229,8 +234,7 @@ class _Runner:
 
     def __post_init__(self) -> None:
         self._n_earlier = len(self.rows)
-        key = hashlib.sha256(self.manifest.created_at.encode()).hexdigest()[:12]
-        self._run_prefix = f"eval_{key}_"
+        self._run_prefix = f"eval_{_digest(self.manifest.created_at)}_"
 
     async def run(self) -> str | None:
         """Work until all is done. Returns why it stopped before that, or None."""

@@ -48,7 +48,7 @@ class Resamples:
 
     @property
     def n_clusters(self) -> int:
-        return self.draws.shape[1]
+        return int(self.draws.shape[1])
 
     def ratio(self, above: Sequence[float] | Floats, below: Sequence[float] | Floats) -> Estimate:
         """sum(above) / sum(below), one entry per row in each. A share of rows, a mean, dollars per
@@ -83,7 +83,8 @@ class Resamples:
         weights = np.asarray(values, dtype=np.float64)
         if len(weights) != len(self.owner):
             raise ValueError(f"{len(weights)} values for {len(self.owner)} rows: they must pair up")
-        return np.bincount(self.owner, weights=weights, minlength=self.n_clusters)
+        sums: Floats = np.bincount(self.owner, weights=weights, minlength=self.n_clusters)
+        return sums
 
     def _ends(self, tops: Floats, bottoms: Floats) -> dict[str, float | None]:
         defined = (bottoms != 0) & ~np.isnan(tops)

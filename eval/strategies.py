@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from eval.rows import StrategySpec
 from minions.errors import BadRequest
 from minions.question import WITHOUT_WORKERS, Options, Question, StrategyName
+from router import Rung
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +31,10 @@ class Strategy:
 
     @property
     def needs_cloud(self) -> bool:
-        """The ladder does not: without a cloud it stays on its lowest rung."""
-        return self.options.strategy not in (StrategyName.LOCAL, StrategyName.LADDER)
+        """The ladder does not, unless it must buy a certain rung: without a cloud it stays on its
+        lowest one."""
+        free = self.options.strategy in (StrategyName.LOCAL, StrategyName.LADDER)
+        return not free or self.options.rung is not None
 
     @property
     def labels_rungs(self) -> bool:
@@ -45,9 +48,10 @@ class Strategy:
 
 
 def parse_strategies(texts: Sequence[str], common: Options) -> tuple[Strategy, ...]:
-    """`local`, `ladder@0.97` and so on, each with the options in `common`.
+    """`local`, `ladder@0.97`, `ladder:evidence` and so on, each with the options in `common`.
 
-    Raises BadRequest for an unknown name, a wrong target, or a label that is given twice."""
+    `ladder:RUNG` buys that rung for every question, so that the router can learn what it is worth.
+    Raises BadRequest for an unknown name, target or rung, or a label that is given twice."""
     parsed = tuple(_parse(text, common) for text in texts)
     labels = [strategy.label for strategy in parsed]
     twice = [label for label in labels if labels.count(label) > 1]
@@ -57,24 +61,42 @@ def parse_strategies(texts: Sequence[str], common: Options) -> tuple[Strategy, .
 
 
 def _parse(text: str, common: Options) -> Strategy:
-    name, at, target = text.partition("@")
+    name, mark, detail = _parts(text)
     if name not in list(StrategyName):
         raise BadRequest(
-            f"--strategy {text!r}: there is {', '.join(StrategyName)}, and ladder@TARGET."
+            f"--strategy {text!r}: there is {', '.join(StrategyName)}, ladder@TARGET and "
+            "ladder:RUNG."
         )
     strategy = StrategyName(name)
-    if strategy is not StrategyName.LADDER:
-        if at:
-            raise BadRequest(f"--strategy {text!r}: only the ladder has a target.")
-        return Strategy(label=name, options=replace(common, strategy=strategy))
-    options = replace(common, strategy=strategy, target=_target(text, target or None, common))
+    if mark and strategy is not StrategyName.LADDER:
+        raise BadRequest(f"--strategy {text!r}: only the ladder has a target or a rung.")
+    options = replace(common, strategy=strategy)
+    label = name
+    if mark == ":":
+        options = replace(options, rung=_rung(text, detail))
+        label = text
+    elif strategy is StrategyName.LADDER:
+        options = replace(options, target=_target(text, detail) if mark else common.target)
+        label = f"ladder@{options.target:g}"
     options.check()
-    return Strategy(label=f"ladder@{options.target:g}", options=options)
+    return Strategy(label=label, options=options)
 
 
-def _target(text: str, target: str | None, common: Options) -> float:
-    if target is None:
-        return common.target
+def _parts(text: str) -> tuple[str, str, str]:
+    """(name, `@` or `:` or nothing, what follows)."""
+    mark = next((each for each in text if each in "@:"), "")
+    name, _, detail = text.partition(mark) if mark else (text, "", "")
+    return name, mark, detail
+
+
+def _rung(text: str, rung: str) -> Rung:
+    bought = Rung.LOCAL.above
+    if rung not in bought:
+        raise BadRequest(f"--strategy {text!r}: the rungs to buy are {', '.join(bought)}.")
+    return Rung(rung)
+
+
+def _target(text: str, target: str) -> float:
     try:
         value = float(target)
     except ValueError:

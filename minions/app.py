@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from minions.store import LOCAL_OWNER, ServiceStore, open_store
 from router import Calibration
 from workers import WorkerError, WorkerPool
 from workers.inline_pool import InlinePool
-from workers.models import ModelSpec, build_engine, resolve_model
+from workers.models import KvBudget, ModelSpec, build_engine, resolve_model
 
 MAX_READERS = 4
 """Files read at the same time; each may take a process of up to `ReadLimits.memory_bytes`."""
@@ -73,8 +74,16 @@ class PoolKeeper:
 
     async def _build(self, spec: ModelSpec) -> WorkerPool:
         """Raises a WorkerError when the model can't be loaded."""
-        threads, slots = self.settings.threads, self.settings.slots
-        pool = InlinePool(lambda: build_engine(spec, n_threads=threads, n_slots=slots))
+        settings = self.settings
+        build = functools.partial(
+            build_engine,
+            spec,
+            n_threads=settings.threads,
+            n_slots=settings.slots,
+            kv=kv_budget(settings),
+            own_process=bool(settings.worker_process),
+        )
+        pool = InlinePool(build)
         try:
             await pool.ready()
         except WorkerError:
@@ -137,6 +146,15 @@ def cloud_terms(settings: Settings) -> CloudTerms:
         prices=price_book(settings),
         max_output_tokens=settings.cloud_output_tokens,
         reachable=settings.has_cloud,
+    )
+
+
+def kv_budget(settings: Settings) -> KvBudget:
+    """What the worker may take to keep what it read."""
+    return KvBudget(
+        ram_bytes=settings.kv_ram_bytes,
+        folder=settings.kv_folder,
+        disk_bytes=settings.kv_disk_bytes,
     )
 
 

@@ -70,6 +70,21 @@ class Settings(BaseSettings):
     )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; default: cores.")
     slots: int | None = Field(default=None, ge=1, le=256, description="Jobs decoded at once.")
+    kv_ram_bytes: int = Field(
+        default=512 * 1024**2,
+        ge=0,
+        description="Memory in which the worker keeps what it read, for further questions.",
+    )
+    kv_disk_bytes: int = Field(
+        default=4 * 1024**3, ge=0, description="The same on disk, also across restarts; 0: none."
+    )
+    kv_dir: Path | None = Field(
+        default=None, description="Folder for that; default: `kv` in state_dir."
+    )
+    worker_process: bool | None = Field(
+        default=None,
+        description="Run llama.cpp in a process of its own; default: only under minions serve.",
+    )
     chunk_tokens: int | None = Field(
         default=None, ge=64, description="Tokens per chunk; default: what suits the worker."
     )
@@ -160,6 +175,11 @@ class Settings(BaseSettings):
     @property
     def models_dir(self) -> Path:
         return self.state_dir / "models"
+
+    @property
+    def kv_folder(self) -> Path:
+        """Where the worker keeps what it read."""
+        return self.kv_dir or self.state_dir / "kv"
 
     @property
     def database(self) -> Path:

@@ -52,16 +52,20 @@ def answer(*arguments: str, state_dir: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def started(*arguments: str, state_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """A command that runs beside the test and is ended by its own pid."""
-    process = subprocess.Popen(
-        command(arguments),
-        env=environment(state_dir),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    """A command that runs beside the test and is ended by its own pid.
+
+    Its output goes to a file: a pipe that nobody reads fills up, and then the command stands still.
+    """
+    with output_of(state_dir).open("a") as output:
+        process = subprocess.Popen(
+            command(arguments),
+            env=environment(state_dir),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A shell's background jobs ignore Ctrl-C, and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         yield process
     finally:
@@ -72,9 +76,11 @@ def started(*arguments: str, state_dir: Path) -> Iterator[subprocess.Popen[str]]
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+
+
+def output_of(state_dir: Path) -> Path:
+    """Where `started` commands write."""
+    return state_dir / "output.log"
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 
+from minions.cloud.client import OpenAICloud  # noqa: F401  # takes a second: once, not per start
+from minions.cloud.tokens import count_tokens
 from minions.rest import create_app
 from minions.rest.server import serve
 from minions.settings import load_settings
@@ -22,6 +24,7 @@ from tests.command import free_port
 
 START_S = 60.0
 STOP_S = 30.0
+count_tokens("The vocabulary is loaded here, once, and is there in every fork.")
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.served"])
 

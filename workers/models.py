@@ -12,6 +12,7 @@ A model is named in one of five ways:
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 import json
 from dataclasses import dataclass, replace
@@ -113,16 +114,38 @@ def resolve_model(name: str, models_dir: Path) -> ModelSpec:
     return _resolve_path(name)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KvBudget:
+    """What a model of ours may take to keep what it read, for further questions about it."""
+
+    ram_bytes: int
+    folder: Path | None
+    """None keeps nothing on disk."""
+    disk_bytes: int
+
+
 def build_engine(
-    spec: ModelSpec, *, n_threads: int | None = None, n_slots: int | None = None
+    spec: ModelSpec,
+    *,
+    n_threads: int | None = None,
+    n_slots: int | None = None,
+    kv: KvBudget | None = None,
+    own_process: bool = False,
 ) -> Engine:
     """Load the model, or connect to its server. None leaves a number to the engine.
 
-    Only the engine that is built is imported. Raises what that engine raises: ModelCorrupt,
+    `own_process` puts llama.cpp into a child process, whose death is not ours; other engines run
+    no C code over documents, so they stay here. `kv` is for models of ours: servers have their own
+    cache. Only the engine that is built is imported. Raises what that engine raises: ModelCorrupt,
     ModelTooLarge, EngineUnavailable (also for `n_threads` where no threads are ours).
     """
     if spec.kind is ModelKind.GGUF:
-        return _build_llama(spec, n_threads, n_slots)
+        build = functools.partial(_build_llama, spec, n_threads, n_slots, kv)
+        if not own_process:
+            return build()
+        from workers.process_engine import ProcessEngine
+
+        return ProcessEngine(build)
     if n_threads is not None:
         raise EngineUnavailable(
             f"{spec.name} does not run in this process, so it can't have {n_threads} threads here: "
@@ -246,13 +269,19 @@ def _build_server_engine(spec: ModelSpec, n_slots: int | None) -> Engine:
     return OpenAIEngine.connect(spec.url, spec.served_model, n_slots=n_slots)
 
 
-def _build_llama(spec: ModelSpec, n_threads: int | None, n_slots: int | None) -> Engine:
+def _build_llama(
+    spec: ModelSpec, n_threads: int | None, n_slots: int | None, kv: KvBudget | None
+) -> Engine:
     from workers.llama.engine import LlamaCppEngine
     from workers.llama.sizing import LlamaSettings
 
     if spec.path is None:
         raise ValueError(f"the spec of {spec.name} has no path")
     settings = LlamaSettings(n_threads=n_threads)
+    if kv is not None:
+        settings = replace(
+            settings, kv_ram_bytes=kv.ram_bytes, kv_dir=kv.folder, kv_disk_bytes=kv.disk_bytes
+        )
     if n_slots is not None:
         # Beside the jobs' own, sequences hold the instructions and the live chunks.
         settings = replace(settings, n_seq_max=n_slots + 1 + settings.live_chunks)

@@ -28,6 +28,7 @@ from workers.errors import EngineUnavailable
 from workers.vocabulary import O200K_FILE, O200K_SHA256, parse_ranks
 
 Array = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 
 TEMPLATE: Final = (
     "{%- for m in messages -%}"
@@ -56,9 +57,10 @@ party agreement date company section rate amount year month report total income
 _FIXED_PAIRS: Final = (("{", '"'), ('"', ":"), ('"', ","), ('"', "}"), ("\n", "\n"), ("-", "-"))
 
 
-VocabularyKind = Literal["small", "o200k", "o200k-short"]
+VocabularyKind = Literal["small", "o200k", "o200k-short", "o200k-32k"]
 """`small` has some hundred English words; `o200k` is gpt-oss's own with its 201,088 tokens;
-`o200k-short` has its tokens with only the first merges: quick to make, but texts become longer."""
+`o200k-short` has its tokens with only the first merges: quick to make, but texts become longer;
+`o200k-32k` has its first 32,000 tokens and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +78,12 @@ class Shape:
     sliding_window: int = 128
     context: int = 131_072
     vocabulary: VocabularyKind = "small"
+    is_talkative: bool = False
+    """Answers are never null and never end by themselves: for benchmarks, where all competitors
+    have to write up to their cap."""
+    is_coarse: bool = False
+    """Weights are drawn as random blocks of their formats instead of being drawn and quantised:
+    a hundred times faster, for the sizes that only measure speed and memory."""
 
     def __post_init__(self) -> None:
         for width in (self.width, self.expert_width, self.head_width):
@@ -88,13 +96,17 @@ SHAPES: Final = {
     "small": Shape(
         n_layers=8, width=512, n_heads=8, n_experts=8, n_experts_used=4, expert_width=512,
     ),
+    "small-32k": Shape(
+        n_layers=8, width=512, n_heads=8, n_experts=8, n_experts_used=4, expert_width=512,
+        vocabulary="o200k-32k", is_talkative=True,
+    ),
     "small-201k": Shape(
         n_layers=8, width=512, n_heads=8, n_experts=8, n_experts_used=4, expert_width=512,
-        vocabulary="o200k",
+        vocabulary="o200k", is_talkative=True,
     ),
     "gpt-oss-20b": Shape(
         n_layers=24, width=2880, n_heads=64, n_kv_heads=8, n_experts=32, n_experts_used=4,
-        expert_width=2880, vocabulary="o200k",
+        expert_width=2880, vocabulary="o200k", is_talkative=True, is_coarse=True,
     ),
 }  # fmt: skip
 
@@ -112,7 +124,8 @@ def write_random_gguf(
     _add_header(gguf, writer, shape)
     _add_vocabulary(gguf, writer, vocabulary)
     writer.add_chat_template(template)
-    tensors = _Tensors(gguf=gguf, writer=writer, random=np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    tensors = _Tensors(gguf=gguf, writer=writer, random=random, is_coarse=shape.is_coarse)
     _add_weights(tensors, shape, vocabulary)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -147,6 +160,8 @@ class Vocabulary:
 def _vocabulary(kind: VocabularyKind) -> Vocabulary:
     if kind == "small":
         return _small_vocabulary()
+    if kind == "o200k-32k":
+        return _first_of_o200k(32_000)
     return _o200k_vocabulary(n_merged=_N_O200K if kind == "o200k" else 1000)
 
 
@@ -200,6 +215,22 @@ def _o200k_vocabulary(*, n_merged: int) -> Vocabulary:
     return Vocabulary(tokens=tokens, merges=merges, control=dict(_HARMONY_IDS))
 
 
+def _first_of_o200k(n_tokens: int) -> Vocabulary:
+    """The tokens that were merged first, which are a vocabulary of their own."""
+    raw = resources.files("workers").joinpath(O200K_FILE).read_bytes()
+    all_ranks = parse_ranks(raw, expected_sha256=O200K_SHA256)
+    ordered = sorted(all_ranks, key=all_ranks.__getitem__)[: n_tokens - len(CONTROL_TOKENS)]
+    ranks = {token: all_ranks[token] for token in ordered}
+    characters = _byte_characters()
+    spelled = {token: "".join(characters[byte] for byte in token) for token in ranks}
+    control = {text: len(ordered) + i for i, text in enumerate(CONTROL_TOKENS)}
+    return Vocabulary(
+        tokens=[*spelled.values(), *CONTROL_TOKENS],
+        merges=list(_merges(ordered, ranks, spelled)),
+        control=control,
+    )
+
+
 def _merges(
     tokens: Iterable[bytes], ranks: dict[bytes, int], spelled: dict[bytes, str]
 ) -> Iterator[tuple[str, str]]:
@@ -221,6 +252,10 @@ _EXPERT_GAIN: Final = 0.5
 _HEAD_GAIN: Final = 1.7
 """Chosen so that the logits depend on the whole prompt and not only on its last token, and yet
 rounding is not blown up: both matter to tests that compare two ways to compute the same prompt."""
+_SILENCE: Final = 0.2
+_Q8_SPREAD: Final = 73.9
+_E2M1_SPREAD: Final = 2.93
+"""Standard deviations of a uniform signed byte and of a uniform 4-bit float."""
 
 
 def _add_header(gguf: Any, writer: Any, shape: Shape) -> None:
@@ -265,53 +300,105 @@ def _add_vocabulary(gguf: Any, writer: Any, vocabulary: Vocabulary) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Tensors:
-    """Draws normal weights and stores them in the three formats of gpt-oss."""
+    """Draws random weights and stores them in the three formats of gpt-oss."""
 
     gguf: Any
     writer: Any
     random: np.random.Generator
+    is_coarse: bool
 
     def plain(self, name: str, *sizes: int, spread: float = 0.02, mean: float = 0.0) -> None:
         """F32: norms, biases, the router, the attention sinks."""
         self.writer.add_tensor(name, self.draw(sizes, spread) + np.float32(mean))
 
-    def q8(self, name: str, weights: Array) -> None:
-        """Q8_0: attention and embeddings."""
-        self._add(name, weights, self.gguf.GGMLQuantizationType.Q8_0)
+    def q8(self, name: str, *sizes: int, gain: float, mean: float = 0.0) -> None:
+        """Q8_0, for attention and embeddings: rows of `sizes[-1]` values around `mean` that scale
+        what passes through them by `gain`."""
+        spread = gain / math.sqrt(sizes[-1])
+        if self.is_coarse:
+            self._add_blocks(name, sizes, _q8_blocks(self.random, sizes, spread, mean), "Q8_0")
+        else:
+            self.quantised(name, self.draw(sizes, spread) + np.float32(mean), "Q8_0")
 
-    def mxfp4(self, name: str, weights: Array) -> None:
-        """MXFP4: the experts."""
-        self._add(name, weights, self.gguf.GGMLQuantizationType.MXFP4)
+    def mxfp4(self, name: str, *sizes: int, gain: float) -> None:
+        """MXFP4, for the experts: as `q8`."""
+        spread = gain / math.sqrt(sizes[-1])
+        if self.is_coarse:
+            self._add_blocks(name, sizes, _mxfp4_blocks(self.random, sizes, spread), "MXFP4")
+        else:
+            self.quantised(name, self.draw(sizes, spread), "MXFP4")
 
-    def projection(self, *sizes: int, gain: float) -> Array:
-        """A matrix (rows of `sizes[-1]` values) that scales what passes through it by `gain`."""
-        return self.draw(sizes, gain / math.sqrt(sizes[-1]))
+    def quantised(self, name: str, weights: Array, kind: str) -> None:
+        """Weights in a format of ggml's."""
+        number = self.gguf.GGMLQuantizationType[kind]
+        self.writer.add_tensor(name, self.gguf.quants.quantize(weights, number), raw_dtype=number)
 
     def draw(self, sizes: Sequence[int], spread: float) -> Array:
         return self.random.standard_normal(sizes, dtype=np.float32) * np.float32(spread)
 
-    def _add(self, name: str, weights: Array, kind: Any) -> None:
-        data = self.gguf.quants.quantize(weights, kind)
-        self.writer.add_tensor(name, data, raw_dtype=kind)
+    def _add_blocks(self, name: str, sizes: Sequence[int], blocks: Bytes, kind: str) -> None:
+        rows = blocks.reshape(*sizes[:-1], -1)
+        self.writer.add_tensor(name, rows, raw_dtype=self.gguf.GGMLQuantizationType[kind])
+
+
+def _q8_blocks(
+    random: np.random.Generator, sizes: Sequence[int], spread: float, mean: float
+) -> Bytes:
+    """32 random signed bytes behind a 16-bit scale that gives them `spread`; for a mean above 0
+    the lowest bytes are left out."""
+    blocks = np.empty((math.prod(sizes) // 32, 34), np.uint8)
+    scale = np.array([spread / _Q8_SPREAD], np.float16)
+    blocks[:, :2] = scale.view(np.uint8)
+    lowest = min(-128 + round(2 * mean / spread * _Q8_SPREAD), 0)
+    signed = random.integers(lowest, 128, (len(blocks), 32), np.int8)
+    blocks[:, 2:] = signed.view(np.uint8)
+    return blocks
+
+
+def _mxfp4_blocks(random: np.random.Generator, sizes: Sequence[int], spread: float) -> Bytes:
+    """32 random 4-bit floats behind an 8-bit power of two that gives them about `spread`."""
+    blocks = np.empty((math.prod(sizes) // 32, 17), np.uint8)
+    blocks[:, 0] = 127 + round(math.log2(spread / _E2M1_SPREAD))
+    blocks[:, 1:] = random.integers(0, 256, (len(blocks), 16), np.uint8)
+    return blocks
 
 
 def _add_weights(tensors: _Tensors, shape: Shape, vocabulary: Vocabulary) -> None:
-    n_vocab = len(vocabulary.tokens)
-    tensors.q8("token_embd.weight", tensors.draw((n_vocab, shape.width), _EMBEDDING_SPREAD))
-    tensors.q8("output.weight", _output_head(tensors, shape, vocabulary))
+    tensors.q8(
+        "token_embd.weight",
+        len(vocabulary.tokens),
+        shape.width,
+        gain=_EMBEDDING_SPREAD * math.sqrt(shape.width),
+        mean=_EMBEDDING_SPREAD / 2 if shape.is_talkative else 0.0,
+    )
+    _add_output_head(tensors, shape, vocabulary)
     tensors.plain("output_norm.weight", shape.width, mean=1.0)
     for layer in range(shape.n_layers):
         _add_attention(tensors, shape, f"blk.{layer}.")
         _add_experts(tensors, shape, f"blk.{layer}.")
 
 
-def _output_head(tensors: _Tensors, shape: Shape, vocabulary: Vocabulary) -> Array:
+def _add_output_head(tensors: _Tensors, shape: Shape, vocabulary: Vocabulary) -> None:
     """Random rows. Those of quotes and of `null` are louder, so that strings end now and then and
-    some jobs abstain."""
-    head = tensors.projection(len(vocabulary.tokens), shape.width, gain=_HEAD_GAIN)
-    structure = ('"', '",', 'Ġ"', "null", "Ġnull")
-    head[[i for i, text in enumerate(vocabulary.tokens) if text in structure]] *= 2
-    return head
+    some jobs abstain.
+
+    A talkative model's embeddings have a mean above 0, which the hidden state keeps: against it
+    stand the rows of all that is not to be written. A quote alone is only unlikely, so that it
+    opens the string, where nothing else may come."""
+    spread = _HEAD_GAIN / math.sqrt(shape.width)
+    head = tensors.draw((len(vocabulary.tokens), shape.width), spread)
+    if shape.is_talkative:
+        head[[i for i, text in enumerate(vocabulary.tokens) if _can_end(text)]] = -_SILENCE
+        head[[i for i, text in enumerate(vocabulary.tokens) if text in ('"', 'Ġ"')]] = 0
+    else:
+        structure = ('"', '",', 'Ġ"', "null", "Ġnull")
+        head[[i for i, text in enumerate(vocabulary.tokens) if text in structure]] *= 2
+    tensors.quantised("output.weight", head, "Q8_0")
+
+
+def _can_end(text: str) -> bool:
+    begins_null = "null".startswith(text.removeprefix("Ġ"))
+    return '"' in text or begins_null or text.startswith("<|")
 
 
 def _add_attention(tensors: _Tensors, shape: Shape, block: str) -> None:
@@ -326,7 +413,7 @@ def _add_attention(tensors: _Tensors, shape: Shape, block: str) -> None:
         "attn_output": (shape.width, queries),
     }
     for name, sizes in projections.items():
-        tensors.q8(f"{block}{name}.weight", tensors.projection(*sizes, gain=_ATTENTION_GAIN))
+        tensors.q8(f"{block}{name}.weight", *sizes, gain=_ATTENTION_GAIN)
         tensors.plain(f"{block}{name}.bias", sizes[0])
 
 
@@ -338,8 +425,7 @@ def _add_experts(tensors: _Tensors, shape: Shape, block: str) -> None:
     matrices = {"ffn_gate_exps": (narrow, wide), "ffn_up_exps": (narrow, wide)}
     matrices["ffn_down_exps"] = (wide, narrow)
     for name, (rows, columns) in matrices.items():
-        weights = tensors.projection(n, rows, columns, gain=_EXPERT_GAIN)
-        tensors.mxfp4(f"{block}{name}.weight", weights)
+        tensors.mxfp4(f"{block}{name}.weight", n, rows, columns, gain=_EXPERT_GAIN)
         tensors.plain(f"{block}{name}.bias", n, rows)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval.deferral import Curve
 from eval.report.figures import REFERENCE, Deferral, RunFigures, StrategyFigures
 from eval.report.svg import (
     BOTTOM,
@@ -29,6 +30,8 @@ from eval.statistics import Reliability
 N_COLOURS = 8
 FREE_WIDTH = 60.0
 """Pixels at the left of a logarithmic axis for what costs nothing."""
+LEAST_USD = 1e-6
+"""Below this a price counts as nothing."""
 HISTOGRAM_HEIGHT = 36.0
 
 
@@ -47,13 +50,13 @@ class CostAxis:
     @staticmethod
     def over(amounts: Sequence[float]) -> CostAxis:
         """An axis that holds these amounts, from one power of ten to another."""
-        paid = [amount for amount in amounts if amount > 0] or [0.01]
+        paid = [amount for amount in amounts if amount >= LEAST_USD] or [0.01]
         low, high = math.floor(math.log10(min(paid))), math.ceil(math.log10(max(paid)))
         return CostAxis(low=10.0**low, high=10.0 ** max(high, low + 1))
 
     def place(self, amount: float) -> float:
         """Pixels of an amount."""
-        if amount <= 0:
+        if amount < LEAST_USD:
             return LEFT + FREE_WIDTH / 4
         scale = linear(
             math.log10(self.low), math.log10(self.high), LEFT + FREE_WIDTH, WIDTH - RIGHT
@@ -131,12 +134,12 @@ def deferral_chart(figures: RunFigures) -> str | None:
 
 def curve_points(found: Deferral) -> list[tuple[float, float]]:
     """(share of dollars, accuracy) along the deferral curve; nothing where prices are unknown."""
-    return _shares(found.curve.usd, found.curve.gain, found)
+    return _shares(found.curve, found)
 
 
 def oracle_points(found: Deferral) -> list[tuple[float, float]]:
     """The same in the best order there is."""
-    return _shares(found.oracle.usd, found.oracle.gain, found)
+    return _shares(found.oracle, found)
 
 
 def hull_points(found: Deferral, everything: float) -> list[tuple[float, float]]:
@@ -147,15 +150,13 @@ def hull_points(found: Deferral, everything: float) -> list[tuple[float, float]]
     ]
 
 
-def _shares(
-    spent: Sequence[float] | None, gain: Sequence[float], found: Deferral
-) -> list[tuple[float, float]]:
-    if spent is None:
+def _shares(curve: Curve, found: Deferral) -> list[tuple[float, float]]:
+    if curve.usd is None:
         return []
-    everything = spent[-1]
+    everything = float(curve.usd[-1])
     return [
         (cost / everything, found.local_accuracy + more / found.n)
-        for cost, more in zip(spent, gain, strict=True)
+        for cost, more in zip(curve.usd.tolist(), curve.gain.tolist(), strict=True)
     ]
 
 

@@ -31,6 +31,7 @@ COLOURS = (
 )
 """Those of the page in daylight."""
 SOFT = "#8a8f99"
+_FILE_MARKS = str.maketrans("@:/", "---")
 
 
 def write_pictures(figures: RunFigures, folder: Path) -> list[Path]:
@@ -64,7 +65,7 @@ def _drawings(figures: RunFigures) -> Iterator[tuple[str, Callable[[Figure], Non
         stated = figures.reliability.get(one.label)
         if stated is not None:
             draw = partial(_draw_reliability, stated, one.label, _colour(index))
-            yield f"reliability-{one.label.replace('@', '-')}", draw
+            yield f"reliability-{one.label.translate(_FILE_MARKS)}", draw
 
 
 def _draw_frontier(figures: RunFigures, figure: Figure) -> None:

@@ -12,16 +12,27 @@ from rich.text import Text
 from eval.report.figures import RunFigures, StrategyFigures
 from eval.report.page import warnings_of
 from eval.report.wording import number_interval, percent, percent_interval, usd
+from eval.statistics import Estimate
 
-HEADINGS = ("of cloud's", "$/question", "of cloud's", "$/right", "cited", "ECE", "abst", "err")
+HEADINGS = (
+    "right",
+    "of the\ncloud's",
+    "$ per\nask",
+    "of the\ncloud's",
+    "$ per\nright",
+    "cites\nright",
+    "ECE",
+    "abst./\nerrors",
+)
 
 
 def report_table(figures: RunFigures) -> RenderableType:
     """What `minions eval report` and the end of `minions eval run` print."""
     manifest = figures.run.manifest
-    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table = Table(
+        box=None, padding=(0, 1), header_style="dim", collapse_padding=True, pad_edge=False
+    )
     table.add_column("strategy", no_wrap=True)
-    table.add_column("accuracy", justify="right", no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for one in figures.strategies:
@@ -32,21 +43,27 @@ def report_table(figures: RunFigures) -> RenderableType:
         style="bold",
     )
     notes = [Text(f"! {warning}", style="yellow") for warning in warnings_of(figures)]
-    return Padding(Group(head, Text(""), table, Text(""), *_deferral(figures), *notes), (1, 1))
+    return Padding(Group(head, Text(""), table, Text(""), *_deferral(figures), *notes), (1, 0))
 
 
 def _cells(figures: RunFigures, one: StrategyFigures) -> Iterator[str]:
     beside, stated = one.against_cloud, figures.reliability.get(one.label)
     yield one.label
-    yield percent_interval(one.accuracy)
-    yield percent(beside.accuracy.value) if beside else ""
+    yield _two_lines(one.accuracy)
+    yield _two_lines(beside.accuracy) if beside else ""
     yield usd(one.usd_per_question.value)
-    yield percent(beside.usd.value) if beside else ""
+    yield _two_lines(beside.usd) if beside else ""
     yield usd(one.usd_per_correct.value)
     yield percent(one.citations.value) if one.n_citations else ""
     yield f"{stated.ece.value:.3f}" if stated else ""
-    yield str(one.n_abstained)
-    yield str(one.n_errors)
+    yield f"{one.n_abstained}/{one.n_errors}"
+
+
+def _two_lines(share: Estimate) -> str:
+    """The interval, in whole per cent, below its figure: the table fits a narrow terminal."""
+    if share.low is None or share.high is None:
+        return percent(share.value)
+    return f"{percent(share.value)}\n{100 * share.low:.0f}–{100 * share.high:.0f}"
 
 
 def _deferral(figures: RunFigures) -> Iterator[Text]:

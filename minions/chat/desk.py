@@ -36,10 +36,14 @@ class ChatDesk:
     """Whether the cloud's API knows stop texts."""
 
     async def answer(self, turn: Turn, say: Callable[[str], None] = nobody_listens) -> ChatReply:
-        """Answer a turn. Outcome, ledger and trace are on disk when this returns or raises; a
-        cancelled turn is recorded as such and not taken up again."""
-        self._check(turn)
-        record = await self._open(turn)
+        """Accept a turn and answer it."""
+        return await self.work(await self.accept(turn), turn, say)
+
+    async def work(
+        self, record: RunRecord, turn: Turn, say: Callable[[str], None] = nobody_listens
+    ) -> ChatReply:
+        """Answer an accepted turn. Outcome, ledger and trace are on disk when this returns or
+        raises; a cancelled turn is recorded as such and not taken up again."""
         trace = Trace(run_id=record.run_id)
         with trace.step("turn", **record.question):
             pass
@@ -64,7 +68,9 @@ class ChatDesk:
                 "minions-local, or set cloud_api to chat."
             )
 
-    async def _open(self, turn: Turn) -> RunRecord:
+    async def accept(self, turn: Turn) -> RunRecord:
+        """Put the turn on record. Raises BadRequest for one that can't be answered."""
+        self._check(turn)
         run_id = f"run_{uuid.uuid4().hex[:24]}"
         question = Question(text=turn.question, document_ids=(), options=turn.options)
         now = time.time()

@@ -48,10 +48,9 @@ def housekeeping_reply(message: str) -> str | None:
 
 def _said_by_user(history: str) -> list[str]:
     """The user's messages of a history, in order."""
-    marks = list(_TURN.finditer(history))
-    ends = [mark.start() for mark in marks[1:]] + [len(history)]
-    turns = zip(marks, ends, strict=True)
-    return [history[m.end() : end].strip() for m, end in turns if m.group(1) == "USER"]
+    _, *turns = _TURN.split(history)
+    roles, texts = turns[::2], turns[1::2]
+    return [text.strip() for role, text in zip(roles, texts, strict=True) if role == "USER"]
 
 
 def _title(said: list[str]) -> str:

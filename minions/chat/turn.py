@@ -106,7 +106,7 @@ class ChatReply:
         return found
 
     def facts(self) -> dict[str, Any] | None:
-        """What stands in the extra field `minions`: the reply without its text; None without one."""
+        """What stands in the extra field `minions`: the reply without its text, if there is one."""
         if not self.reply:
             return None
         told = {name: value for name, value in self.reply.items() if name != "answer"}

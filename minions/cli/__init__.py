@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from minions.cli import ask, audit, demo, machine, money, servers
+from minions.cli import ask, audit, capacity, demo, machine, money, servers
+from minions.cli.bench import bench
+from minions.cli.cluster import cluster, worker
 from minions.cli.common import errors_for_people
 from minions.cli.evaluation import evaluation
 from minions.cli.keys import keys
@@ -22,6 +24,7 @@ cli.command()(ask.trace)
 cli.command()(money.savings)
 cli.command()(money.egress)
 cli.command()(audit.audit)
+cli.command()(capacity.plan_capacity)
 cli.command()(machine.doctor)
 cli.command()(machine.pull)
 cli.command()(servers.serve)
@@ -29,6 +32,9 @@ cli.command("cloud-sim")(servers.cloud_sim)
 cli.command()(demo.demo)
 cli.add_typer(evaluation, name="eval")
 cli.add_typer(keys, name="keys")
+cli.add_typer(cluster, name="cluster")
+cli.add_typer(worker, name="worker")
+cli.add_typer(bench, name="bench")
 
 
 def main() -> None:

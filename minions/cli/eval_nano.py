@@ -22,7 +22,7 @@ def nano(
     contracts: Annotated[
         int | None, typer.Option(min=1, help="Only so many contracts, drawn with a fixed seed.")
     ] = None,
-    documents: Annotated[int, typer.Option(min=1, help="Generated documents.")] = 60,
+    documents: Annotated[int, typer.Option(min=1, help="Generated documents per set.")] = 60,
     as_json: JsonOption = False,
     model: ModelOption = None,
     state_dir: StateOption = None,
@@ -48,7 +48,10 @@ async def _report(
     keeper = PoolKeeper(settings=settings)
     try:
         pool = await keeper.open()
-        report = {"generated": await generated_figures(pool, n_documents)}
+        report = {
+            "generated": await generated_figures(pool, n_documents, "standard"),
+            "generated_hard": await generated_figures(pool, n_documents, "hard"),
+        }
         if cuad is not None:
             size = chunk_tokens(settings)
             report["cuad"] = await cuad_figures(pool, cuad, n_contracts, size, tell)

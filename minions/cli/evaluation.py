@@ -24,8 +24,11 @@ from minions.cli.common import (
 )
 from minions.cli.eval_calibrate import calibrate, replay
 from minions.cli.eval_evidence import evidence
+from minions.cli.eval_experiment import experiment
 from minions.cli.eval_grader import grader
 from minions.cli.eval_nano import nano
+from minions.cli.eval_progress import tell_progress
+from minions.cli.eval_recorded import recorded
 from minions.cli.eval_report import figures_json, report
 from minions.cli.eval_retrieval import retrieval
 from minions.cli.eval_routing import routing
@@ -36,15 +39,17 @@ from router import Rung
 from workers import Effort
 
 if TYPE_CHECKING:
-    from eval.run import Plan, Progress, RunResult
+    from eval.run import Plan, RunResult
 
 evaluation = typer.Typer(no_args_is_help=True, help="Measure accuracy and dollars.")
 
 
 evaluation.command("calibrate")(calibrate)
 evaluation.command("evidence")(evidence)
+evaluation.command("experiment")(experiment)
 evaluation.command("grader")(grader)
 evaluation.command("nano")(nano)
+evaluation.command("recorded")(recorded)
 evaluation.command("replay")(replay)
 evaluation.command("report")(report)
 evaluation.command("retrieval")(retrieval)
@@ -60,7 +65,7 @@ def run(
     strategy: Annotated[
         list[str] | None,
         typer.Option(
-            help="How to answer: local, cloud, rag, minion, minions, ladder@TARGET. Again for more."
+            help="local, cloud, rag, minion, minions, ladder@TARGET or ladder:RUNG. Again for more."
         ),
     ] = None,
     documents: Annotated[
@@ -130,26 +135,7 @@ async def _run(settings: Settings, plan: Plan, folder: Path) -> RunResult:
     from eval.run import run_plan
 
     async with open_app(settings) as app:
-        return await run_plan(app, plan, folder, _tell)
-
-
-def _tell(progress: Progress) -> None:
-    row = progress.row
-    so_far = "  ".join(f"{label} {share:.0%}" for label, share in progress.accuracy.items())
-    paid = "unknown" if progress.paid_usd is None else f"{progress.paid_usd:.4f}"
-    err.print(
-        f"[dim]{progress.n_done}/{progress.n_total}[/] {row.strategy} {row.outcome} "
-        f"{row.score:.2f} [dim]{row.item_id[-40:]} | {so_far} | paid ${paid} | "
-        f"{_duration(progress.eta_s)} left[/]",
-        markup=True,
-        soft_wrap=True,
-    )
-
-
-def _duration(seconds: float) -> str:
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{left:02}s"
+        return await run_plan(app, plan, folder, tell_progress)
 
 
 def _show(result: RunResult, as_json: bool) -> None:

@@ -55,6 +55,8 @@ def serve(
         max_running=max_running,
         drain_s=drain_s,
     )
+    if settings.worker_process is None:  # a crash of llama.cpp must not end the service
+        settings = settings.model_copy(update={"worker_process": True})
     loopback = host in LOOPBACK
     if not loopback:
         asyncio.run(_require_keys(settings, host))

@@ -13,6 +13,7 @@ import structlog
 from fastapi import Depends, Request
 
 from minions.app import App
+from minions.chat.turn import ChatReply
 from minions.errors import MinionsError, NotFound, Stopping, TooMany
 from minions.event_json import ending, event_json
 from minions.eventlog import EventLog
@@ -29,7 +30,7 @@ for that question is cancelled."""
 RETRY_AFTER_S = 5.0
 MAX_UPLOADS = 8
 
-Work = asyncio.Task[Reply | None]
+Work = asyncio.Task[Reply | ChatReply | None]
 log = structlog.get_logger(__name__)
 
 
@@ -98,6 +99,19 @@ class Office:
             self.tasks[record.run_id] = task
             task.add_done_callback(lambda done: self._forget(record.run_id, done))
         return task
+
+    @contextlib.contextmanager
+    def attending(self, run_id: str) -> Generator[None, None, None]:
+        """The task that runs this block is the work on a chat: it is cancelled and drained like
+        that on a question."""
+        task: Work | None = asyncio.current_task()
+        if task is not None:
+            self.tasks[run_id] = task
+        try:
+            yield
+        finally:
+            self.tasks.pop(run_id, None)
+            self._given_up.discard(run_id)
 
     async def resume(self) -> int:
         """Take up every run that an earlier process left unfinished; returns how many."""

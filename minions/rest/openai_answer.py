@@ -77,7 +77,9 @@ async def _say_at_once(text: str, say: Say) -> ChatReply:
 
 async def _converse(office: Office, turn: Turn, say: Say) -> ChatReply:
     with office.room():
-        return await office.app.chat.answer(turn, say)
+        record = await office.app.chat.accept(turn)
+    with office.attending(record.run_id):
+        return await office.app.chat.work(record, turn, say)
 
 
 async def _keep(office: Office, said: Said, owner: str) -> Said:

@@ -54,7 +54,7 @@ _ROLES = {"developer": Role.SYSTEM}
 
 
 class ChatMessage(Strict):
-    """One turn. The fields below `tool_call_id` are those of our own answers when they come back."""
+    """One turn. The fields below `tool_call_id` are those of our answers when they come back."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content = None

@@ -16,7 +16,7 @@ from minions.store.summary import DocumentSummary
 
 router = APIRouter(prefix="/v1/files", tags=["openai"], responses=ERRORS)
 PURPOSE = "user_data"
-"""Of every file here: it is read to answer questions."""
+"""Of every file in lists: it is read to answer questions, whatever it was called at first."""
 
 
 @router.post("")
@@ -30,7 +30,7 @@ async def upload(
 ) -> dict[str, Any]:
     """Upload a file to ask about: `{"type": "file", "file": {"file_id": ...}}` in a message."""
     document = await documents.upload(office, caller, file)
-    return await get_file(office, caller, document["id"])
+    return await get_file(office, caller, document["id"]) | {"purpose": purpose}
 
 
 @router.get("")

@@ -76,7 +76,7 @@ class Answering:
             return ""
 
     async def whole(self, request: Request) -> ChatReply:
-        """The finished turn. Raises Cancelled when the client leaves before, and the work with it."""
+        """The finished turn. Raises Cancelled when the client leaves before, and ends the work."""
         try:
             while not self.task.done():
                 await asyncio.wait({self.task}, timeout=POLL_S)

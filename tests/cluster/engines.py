@@ -1,4 +1,4 @@
-"""Recipes of scripted engines that travel to the nodes: importable there, unlike a test's closure."""
+"""Recipes of scripted engines that travel to the nodes: they can be imported there."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from tests.cluster.engines import STEP_VARIABLE
+from tests.cluster.network import Network
 from workers.cluster import NodePlan, make_token, start_command
 from workers.ray.ray_fleet import RayCluster
 
@@ -37,6 +38,7 @@ class Machine:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self._forget_last_start()
         command = start_command(self.plan)
         if self.step_s is not None:
             command = ["env", f"{STEP_VARIABLE}={self.step_s}", *command]
@@ -46,6 +48,12 @@ class Machine:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
+
+    def _forget_last_start(self) -> None:
+        """Ray refuses to start a head while raylets of its last life are on the host, as those of
+        the other nodes are in these tests."""
+        if self.plan.temp_dir is not None:
+            (self.plan.temp_dir / "ray_current_cluster").unlink(missing_ok=True)
 
     def processes(self) -> list[psutil.Process]:
         """Everything that this node runs."""
@@ -68,20 +76,16 @@ class Machine:
         return bool(found)
 
     def stop(self) -> None:
-        """End the node and all that it started."""
+        """End the node and all that it started, at once."""
+        if self.process is None:
+            return
         processes = self.processes()
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-            self.process.wait()
+        self.process.wait()
         psutil.wait_procs(processes, timeout=5)
 
     def ended(self) -> bool:
@@ -103,48 +107,60 @@ class Lab:
             address=plan.head, token_file=plan.token_file, locks_dir=self.folder / "locks"
         )
 
-    def add_node(
-        self, name: str, *, n_workers: int = 1, step_s: float | None = None
-    ) -> Machine:
+    cables: Network | None = None
+
+    def add_node(self, name: str, *, n_workers: int = 1, step_s: float | None = None) -> Machine:
+        number = len(self.nodes) + 2
         plan = NodePlan(
             head=self.head.plan.head,
-            host=f"127.0.0.{len(self.nodes) + 3}",
+            host=self.cables.address(number) if self.cables else f"127.0.0.{number + 1}",
             name=name,
             n_gpus=0,
             n_workers=n_workers,
             token_file=self.head.plan.token_file,
         )
-        node = Machine(plan=plan, log=self.folder / f"{name}.log", step_s=step_s)
+        node = Machine(
+            plan=plan,
+            log=self.folder / f"{name}.log",
+            step_s=step_s,
+            namespace=self.cables.namespace(number) if self.cables else None,
+        )
         node.start()
         self.nodes.append(node)
         return node
 
 
 @contextlib.contextmanager
-def lab(*, n_workers: int = 1) -> Iterator[Lab]:
-    """A cluster on loopback, each node with an address of its own, that starts as a head with `n_workers`."""
+def lab(*, n_workers: int = 1, cables: Network | None = None) -> Iterator[Lab]:
+    """A cluster that starts as a head with `n_workers`: on loopback, where each node has an address
+    of its own, or in the namespaces of a network, in whose first one this process must run."""
     with tempfile.TemporaryDirectory(prefix="mray", dir="/tmp") as name:
         folder = Path(name)
-        token_file = folder / "token"
-        make_token(token_file)
-        plan = NodePlan(
-            head=f"127.0.0.2:{free_port()}",
-            host="127.0.0.2",
-            name="head",
-            n_gpus=0,
-            n_workers=n_workers,
-            token_file=token_file,
-            is_head=True,
-            temp_dir=folder / "ray",
-        )
-        opened = Lab(folder=folder, head=Machine(plan=plan, log=folder / "head.log"))
+        head = _head(folder, n_workers, cables.address(1) if cables else "127.0.0.2")
+        opened = Lab(folder=folder, head=head, cables=cables)
         try:
-            opened.head.start()
-            wait_for_port(plan, opened.head)
+            head.start()
+            wait_for_port(head.plan, head)
             yield opened
         finally:
-            for machine in [*opened.nodes, opened.head]:
+            for machine in [*opened.nodes, head]:
                 machine.stop()
+
+
+def _head(folder: Path, n_workers: int, host: str) -> Machine:
+    token_file = folder / "token"
+    make_token(token_file)
+    plan = NodePlan(
+        head=f"{host}:{free_port()}",
+        host=host,
+        name="head",
+        n_gpus=0,
+        n_workers=n_workers,
+        token_file=token_file,
+        is_head=True,
+        temp_dir=folder / "ray",
+    )
+    return Machine(plan=plan, log=folder / "head.log")
 
 
 def wait_for_port(plan: NodePlan, machine: Machine) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -47,7 +48,7 @@ def make_pool(request: pytest.FixtureRequest) -> PoolMaker:
 async def open_pool(
     make_pool: PoolMaker, script: Script | None = None, *, n_slots: int = 2
 ) -> AsyncIterator[WorkerPool]:
-    pool = make_pool(lambda: ScriptedEngine(script, n_slots=n_slots))
+    pool = make_pool(partial(ScriptedEngine, script, n_slots=n_slots))
     try:
         yield pool
     finally:
@@ -281,7 +282,7 @@ async def test_an_error_of_the_engine_itself_counts_as_a_crash(make_pool: PoolMa
 
 async def test_closing_the_pool_fails_what_is_unfinished(make_pool: PoolMaker) -> None:
     script = Behaviour({"c": [ScriptedReply(fault=Fault.HANG)]})
-    pool = make_pool(lambda: ScriptedEngine(script))
+    pool = make_pool(partial(ScriptedEngine, script))
     running = asyncio.create_task(collect(pool, jobs(20)))
     await asyncio.sleep(0.05)
     await pool.close()

@@ -17,6 +17,7 @@ pytest.importorskip("tokenizers", reason=REASON)
 from workers.nano import checkpoint as nano_checkpoint  # noqa: E402
 from workers.nano import train as nano_train  # noqa: E402
 from workers.nano.calibrate import shifted_head  # noqa: E402
+from workers.nano.deepen import deepened  # noqa: E402
 from workers.nano.export import write_gguf  # noqa: E402
 from workers.nano.generated import generated_example  # noqa: E402
 from workers.nano.mixture import Corpus, Mixture, Shares  # noqa: E402
@@ -89,7 +90,41 @@ def test_a_branch_ends_with_its_answer() -> None:
     assert words <= {"Ġnull", 'Ġ"'}
 
 
-def _trainer(plan: nano_train.Plan) -> nano_train.Trainer:
+def test_new_layers_change_nothing_until_they_are_trained() -> None:
+    torch.manual_seed(0)
+    tokenizer = NanoTokenizer.load()
+    model = Nano(NanoShape(n_vocab=len(tokenizer), **TINY))
+    deeper = deepened(model, at=2, seed=1)
+    example = generated_example(3, "train", 40)
+    packed = Packer(tokenizer).pack(example, ["\n\n"] * len(example.asked))
+    batch = make_batch([packed], model.shape.sliding_window)
+    before, after = (
+        m(batch.ids, batch.positions, batch.masks, None).logits for m in (model, deeper)
+    )
+    assert deeper.shape.n_layers == model.shape.n_layers + 2
+    assert torch.equal(before, after)
+    with pytest.raises(ValueError, match="even"):
+        deepened(model, at=1, seed=1)
+
+
+def test_attention_is_told_where_facts_and_questions_meet() -> None:
+    tokenizer = NanoTokenizer.load()
+    example = generated_example(21, "standard", 60)
+    packed = Packer(tokenizer).pack(example, ["\n\n"] * len(example.asked))
+    tokens = tokenizer.vocabulary.tokens
+    found = [aim for aim in packed.finds if aim.keys]
+    assert found
+    for aim in found:
+        here = tokens[packed.ids[aim.row]].removeprefix("Ġ").lower()
+        assert {tokens[packed.ids[k]].removeprefix("Ġ").lower() for k in aim.keys} == {here}
+    rows = [d - 1 for d in packed.decisions]
+    for aims in (packed.same_entity, packed.same_attribute):
+        assert [aim.row for aim in aims] == rows
+        assert all(k < packed.branches.count(0) for aim in aims for k in aim.keys)
+    assert any(aim.keys for aim in packed.same_entity)
+
+
+def _trainer(plan: nano_train.Plan, **sizes: int) -> nano_train.Trainer:
     """A tiny model on generated documents only."""
     tokenizer = NanoTokenizer.load()
     corpus = Corpus(contracts=(), papers=(), tables=())
@@ -98,7 +133,7 @@ def _trainer(plan: nano_train.Plan) -> nano_train.Trainer:
     if plan.out.exists():
         return nano_train.build_trainer(plan, mixture, packer, None)
     torch.manual_seed(0)
-    model = Nano(NanoShape(n_vocab=len(tokenizer), **TINY))
+    model = Nano(NanoShape(n_vocab=len(tokenizer), **(TINY | sizes)))
     return nano_train.Trainer(model, mixture, packer, plan, 0)
 
 
@@ -123,10 +158,9 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path: Path) -> None:
 
 def test_training_can_go_on_from_the_shipped_file(tmp_path: Path) -> None:
     tokenizer = NanoTokenizer.load()
-    shape = NanoShape(n_vocab=len(tokenizer))
-    model = model_from_gguf(SHIPPED, shape)
+    model = model_from_gguf(SHIPPED)
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    digest = write_gguf(shape, weights, tokenizer, tmp_path / "again.gguf")
+    digest = write_gguf(model.shape, weights, tokenizer, tmp_path / "again.gguf")
     assert digest == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
 
 
@@ -140,9 +174,10 @@ def test_calibration_shifts_null_alone() -> None:
     assert torch.equal(change[:, [0, 1, 2, 3, 5, 6, 7, 8]], torch.zeros(40, 8))
 
 
-def test_a_batch_teaches_without_a_nan(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_layers", [2, 6])
+def test_a_batch_teaches_without_a_nan(tmp_path: Path, n_layers: int) -> None:
     plan = nano_train.Plan(out=tmp_path / "x.pt", n_tokens=1, bf16=False)
-    trainer = _trainer(plan)
+    trainer = _trainer(plan, n_layers=n_layers)
     example = generated_example(5, "train", 50)
     packed = trainer.packer.pack(example, ["\n\n"] * len(example.asked))
     batch = make_batch([packed], trainer.model.shape.sliding_window)

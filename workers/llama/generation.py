@@ -8,9 +8,11 @@ from typing import Final
 
 from workers.jobs import Sampling
 from workers.llama.api import Logits
+from workers.llama.extracting import AnswerState, ExtractingState
 from workers.llama.grammar import PREFILL, AnswerGrammar
 from workers.llama.sampling import Sampler, log_probability
 from workers.llama.writing import Lookup
+from workers.verbatim import Verbatim
 
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 _NULL: Final = re.compile(rb" ?null")
@@ -49,13 +51,17 @@ class Generation:
         grammar: AnswerGrammar,
         bytes_of: Callable[[int], bytes],
         lookup: Lookup | None = None,
+        source: Verbatim | None = None,
     ) -> None:
-        """`lookup` guesses the rest of quotes that have begun."""
+        """`lookup` guesses the rest of quotes that have begun. `source`: what answer and citation
+        have to be pieces of; without it they are free."""
         self._cap = sampling.max_output_tokens
         self._answer_cap = int(self._cap * _ANSWER_SHARE)
         self._sampler = Sampler(sampling)
         self._grammar = grammar
-        self._state = grammar.start()
+        self._state: AnswerState = grammar.start()
+        if source is not None and not source.is_blank:
+            self._state = ExtractingState(self._state, source, bytes_of)
         self._bytes_of = bytes_of
         self._lookup = lookup
         self._written = bytearray()

@@ -18,6 +18,7 @@ from workers.jobs import Effort, Job, JobResult, JobStatus, WorkerUsage
 from workers.llama.api import LlamaModel
 from workers.llama.chat_writing import OVERHEAD_TOKENS, RawCall, Turn, Vocabulary
 from workers.llama.conversation import Conversation
+from workers.llama.extracting import METADATA_KEY
 from workers.llama.frame import as_tokens, build_frames
 from workers.llama.generation import Generation
 from workers.llama.grammar import PREFILL, AnswerGrammar
@@ -30,6 +31,7 @@ from workers.llama.writing import Lookup, Tail
 from workers.prompt import WorkerPrompt
 from workers.seams import Outcome
 from workers.seams import Work as AnyJob
+from workers.verbatim import Verbatim
 
 _REMEMBERED_TEXTS = 256
 
@@ -129,6 +131,7 @@ class Language:
         self.frames = build_frames(model, self.tokenizer, prompt)
         self.efforts = efforts_of(model)
         self.grammar = AnswerGrammar(model, self.tokenizer)
+        self.extracts = model.metadata(METADATA_KEY) == "true"
         self.bytes_of = functools.lru_cache(maxsize=None)(model.token_bytes)
         self.conversation = Conversation(model, self.tokenizer)
         self.chats = self.conversation.is_possible
@@ -197,6 +200,7 @@ class AnswerWork:
             grammar=self._language.grammar,
             bytes_of=self._language.bytes_of,
             lookup=Lookup(self.parts.chunk_tokens),
+            source=Verbatim(self._job.chunk_text) if self._language.extracts else None,
         )
         if self._effort is Effort.NONE:
             return Tail(self._generation)

@@ -1,7 +1,7 @@
 """Give a trained nano two more layers: `python -m workers.nano.deepen --help`.
 
-The new pair (sliding, then full) goes in before layer `--at`, so that the layers alternate as before. New
-layers add nothing to the residual stream (their output matrices are zero) until training moves them.
+The new pair (sliding, then full) goes in before layer `--at`, so that the layers alternate as
+before. It adds nothing to the residual stream (its output matrices are zero) until it is trained.
 """
 
 from __future__ import annotations

@@ -20,7 +20,13 @@ from workers.nano.scoring import abstention, auroc, best_f1, exact, verified
 CHUNK_TOKENS = 512
 GENERATED_SEED = 9 * 10**9
 CORRECT_F1 = 0.5
-MIN_WORDS, MAX_WORDS = 40, 200
+GENERATED_SETS = {
+    "generated": "standard",
+    "generated_hard": "hard",
+    "generated_known_genres": "test",
+}
+MIN_WORDS = 40
+MAX_WORDS = {"standard": 100, "test": 200, "hard": 200}
 BIASES = (-4.0, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5)
 Figures = dict[str, float]
 Report = dict[str, Figures | list[Figures]]
@@ -185,25 +191,24 @@ def generated_figures(results: Sequence[AskedResult]) -> Figures:
 
 
 def evaluate_generated(reader: NanoReader, n: int, split: str) -> list[AskedResult]:
-    """`n` generated documents of 40 to 200 words; split as in `DocumentWriter`."""
+    """`n` generated documents of 40 to `MAX_WORDS` words; split as in `DocumentWriter`."""
     results: list[AskedResult] = []
     for index in range(n):
-        words = MIN_WORDS + index * 37 % (MAX_WORDS - MIN_WORDS)
+        words = MIN_WORDS + index * 37 % (MAX_WORDS[split] - MIN_WORDS)
         example = generated_example(GENERATED_SEED + index, split, words, 4)
         results += read_example(reader, example)
     return results
 
 
 def nano_figures(reader: NanoReader, n_generated: int, clauses: Sequence[ClauseResult]) -> Report:
-    """`generated`: held-out genres and names; `generated_known_genres`: held-out names only.
+    """`generated` and `generated_hard`: held-out genres and names, the `standard` and `hard` split.
 
-    `cuad` is there when clause results are given, and how it would fare with other thresholds.
+    `generated_known_genres`: held-out names only, as hard as `hard`. `cuad` is there when clause
+    results are given, and how it would fare with other thresholds.
     """
     report: Report = {
-        "generated": generated_figures(evaluate_generated(reader, n_generated, "hard")),
-        "generated_known_genres": generated_figures(
-            evaluate_generated(reader, n_generated, "test")
-        ),
+        name: generated_figures(evaluate_generated(reader, n_generated, split))
+        for name, split in GENERATED_SETS.items()
     }
     if clauses:
         report["cuad"] = contract_figures(clauses)

@@ -15,6 +15,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
+from workers.llama.extracting import METADATA_KEY
 from workers.nano.checkpoint import load_checkpoint
 from workers.nano.shape import NanoShape
 from workers.nano.tokenizer import NanoTokenizer
@@ -56,6 +57,7 @@ def _metadata(writer: gguf.GGUFWriter, shape: NanoShape) -> None:
     writer.add_expert_used_count(shape.n_experts_used)
     writer.add_sliding_window(shape.sliding_window)
     writer.add_vocab_size(shape.n_vocab)
+    writer.add_bool(METADATA_KEY, True)
     _rope_metadata(writer, shape)
 
 

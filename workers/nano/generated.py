@@ -21,6 +21,7 @@ from workers.nano.examples import Asked, Example, FactKey, Stated
 from workers.nano.pools import Pools, sample
 
 GENRES_FILE = Path(__file__).with_name("genres.toml")
+UNSEEN_GENRES = ("standard", "hard")
 FREE_GENRE_SHARE = 0.6
 FREE_GENRE_SHARE_WITH_WORDS = 0.8
 KINDS_OF_ENTITY = ("company", "product", "place", "project", "person")
@@ -191,20 +192,24 @@ class DocumentWriter:
     def __init__(
         self, seed: int, split: str, fillers: Sequence[str] = (), words: Sequence[str] = ()
     ) -> None:
-        """split: `train`, `test` (held-out entity names) or `hard` (also held-out genres).
+        """split: `train`, `test` (held-out entity names), `standard` or `hard` (also genres).
 
+        `standard`: one or two entities; questions name attributes as the document does. `hard`: up
+        to five; each may put it in its own words, so that both can have no word in common.
         fillers: sentences to put between the facts. words: to name attributes by.
         """
         self.rng = random.Random(seed)
         self.pools = Pools(self.rng, held_out=split != "train")
         self.fillers, self.words = fillers, words
+        self.plain = split == "standard"
         self.genre = self._genre(split)
         self.listed = False
 
     def _genre(self, split: str) -> Genre:
-        genres = [g for g in load_genres() if g.held_out == (split == "hard")]
+        unseen = split in UNSEEN_GENRES
+        genres = [g for g in load_genres() if g.held_out == unseen]
         free_share = FREE_GENRE_SHARE_WITH_WORDS if self.words else FREE_GENRE_SHARE
-        if split == "hard" or self.rng.random() > free_share:
+        if unseen or self.rng.random() > free_share:
             return self.rng.choice(genres)
         attributes = tuple(self._free_attribute() for _ in range(12))
         entity = self.rng.choice(KINDS_OF_ENTITY)
@@ -233,10 +238,9 @@ class DocumentWriter:
 
     def plan(self) -> list[Fact]:
         """Which facts the document may state, entity by entity."""
-        entities = [
-            self.pools.entity(self.genre.entity)
-            for _ in range(self.rng.choice((1, 1, 2, 2, 3, 3, 4, 5)))
-        ]
+        counts = (1, 1, 2, 2) if self.plain else (1, 1, 2, 2, 3, 3, 4, 5)
+        n_entities = self.rng.choice(counts)
+        entities = [self.pools.entity(self.genre.entity) for _ in range(n_entities)]
         periods = list(dict.fromkeys(self.pools.period() for _ in range(self.rng.randint(1, 3))))
         facts = []
         for entity in entities:
@@ -253,7 +257,8 @@ class DocumentWriter:
         return facts
 
     def _filled(self, template: str, fact: Fact) -> str:
-        name = self.rng.choice(self.genre.attributes[fact.attribute].names)
+        names = self.genre.attributes[fact.attribute].names
+        name = names[0] if self.plain else self.rng.choice(names)
         period = fact.period or ""
         text = template.format(
             e=fact.entity,
@@ -271,7 +276,7 @@ class DocumentWriter:
         plain: tuple[str, ...] = SAYS_PERIOD if attribute.periods else SAYS
         if self.genre.name == "free" and attribute.says:
             plain = attribute.says
-        own = attribute.says and self.rng.random() < 0.55
+        own = attribute.says and not self.plain and self.rng.random() < 0.55
         return self._filled(self.rng.choice(attribute.says if own else plain), fact)
 
     def question(self, fact: Fact) -> str:
@@ -280,7 +285,8 @@ class DocumentWriter:
         plain: tuple[str, ...] = ASKS_PERIOD if attribute.periods else ASKS
         if self.genre.name == "free" and attribute.asks and not self.listed:
             plain = attribute.asks
-        own = attribute.asks and not self.listed and self.rng.random() < 0.5
+        as_stated = self.plain or self.listed
+        own = attribute.asks and not as_stated and self.rng.random() < 0.5
         return capitalised(self._filled(self.rng.choice(attribute.asks if own else plain), fact))
 
     def filler(self) -> str:

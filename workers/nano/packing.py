@@ -178,7 +178,7 @@ class Packer:
         question_span = (start, decision - n_fixed)
         self._find(sequence, prefix, question_span)
         if asked.about is not None:
-            named = self._named(sequence, asked, (start, question_span[1]), numbered[1])
+            named = self._named(asked, (start, question_span[1]), numbered[1])
             aim_question(sequence, prefix, example, asked, (decision - 1, *named))
         for row in (decision - 1, decision + len(answer) // 2):
             sequence.reads.append(Pointing(row=row, start=question_span[0], end=question_span[1]))
@@ -211,7 +211,7 @@ class Packer:
         return places
 
     def _named(
-        self, sequence: Sequenced, asked: Asked, question: tuple[int, int], separator: str
+        self, asked: Asked, question: tuple[int, int], separator: str
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token indices of the question that name the entity, and all others."""
         first = question[0] + len(self.tokenizer.encode(separator))

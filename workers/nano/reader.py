@@ -2,7 +2,8 @@
 
 A small driver of its own, so that nano can be judged without the product's engine: one chunk is
 prefilled once, its questions branch off it and are decoded greedily together. The JSON's fixed
-parts are fed, as a grammar would force them.
+parts are fed, as a grammar would force them; both strings are held to pieces of the chunk if the
+file says that its model extracts, as the engine does.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.llama.extracting import METADATA_KEY
 from workers.nano.examples import FORCED_START
 from workers.nano.framing import closing_ids, opening_ids
+from workers.verbatim import Verbatim
 
 N_CONTEXT = 16384
 N_SEQUENCES = 64
@@ -50,6 +53,7 @@ class _Branch:
     margin: float
     pieces: list[list[int]]
     pending: list[int]
+    inside: bytes = b""
     n_decoded: int = 0
     open: bool = True
 
@@ -101,9 +105,10 @@ class LlamaTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`; special tokens by name, broken UTF-8 as U+FFFD."""
-        return b"".join(self._piece(token) for token in ids).decode(errors="replace")
+        return b"".join(self.bytes_of(token) for token in ids).decode(errors="replace")
 
-    def _piece(self, token: int) -> bytes:
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes that a token stands for; a special token's name."""
         room = ctypes.create_string_buffer(256)
         n = llama_cpp.llama_token_to_piece(self._vocab, token, room, 256, 0, True)
         return room.raw[:n]
@@ -130,6 +135,12 @@ class NanoReader:
         self._closing = [*closing_ids(self.tokenizer), *self.tokenizer.encode(FORCED_START)]
         self._separator = self.tokenizer.encode(SEPARATOR)
         self._middle = self.tokenizer.encode(MIDDLE)
+        self._extracts = self._metadata(METADATA_KEY) == "true"
+
+    def _metadata(self, key: str) -> str:
+        room = ctypes.create_string_buffer(256)
+        n = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), room, len(room))
+        return room.value.decode() if n >= 0 else ""
 
     @staticmethod
     def _parameters(n_threads: int) -> llama_cpp.llama_context_params:
@@ -154,18 +165,21 @@ class NanoReader:
         """Ask all questions of one chunk; at most `N_SEQUENCES - 1` at a time."""
         step = N_SEQUENCES - 1
         prefix = [*self._opening, *self.tokenizer.encode(chunk)]
+        source = Verbatim(chunk) if self._extracts else None
         readings: list[Reading] = []
         for first in range(0, len(questions), step):
-            readings += self._read_some(prefix, questions[first : first + step])
+            readings += self._read_some(prefix, questions[first : first + step], source)
         return readings
 
-    def _read_some(self, prefix: list[int], questions: Sequence[str]) -> list[Reading]:
+    def _read_some(
+        self, prefix: list[int], questions: Sequence[str], source: Verbatim | None
+    ) -> list[Reading]:
         llama_cpp.llama_memory_clear(self._memory, True)
         self._decode([(t, i, 0, False) for i, t in enumerate(prefix)])
         branches = self._ask(prefix, questions)
         active = [b for b in branches if b.open]
         while active:
-            self._advance(active)
+            self._advance(active, source)
             active = [b for b in active if b.open]
         return [self._reading(b) for b in branches]
 
@@ -185,7 +199,7 @@ class NanoReader:
             )
         return branches
 
-    def _advance(self, active: list[_Branch]) -> None:
+    def _advance(self, active: list[_Branch], source: Verbatim | None) -> None:
         """Feed each branch's pending tokens in one batch and pick what follows."""
         rows = []
         for branch in active:
@@ -194,7 +208,19 @@ class NanoReader:
                 rows.append((token, branch.position + i, branch.sequence, last))
             branch.position += len(branch.pending)
         for branch, logits in zip(active, self._decode(rows), strict=True):
-            self._take(branch, int(logits.argmax()))
+            token = int(logits.argmax())
+            if source is not None and not source.is_blank:
+                token = self._held(branch, logits, source)
+            self._take(branch, token)
+
+    def _held(self, branch: _Branch, logits: NDArray[np.float32], source: Verbatim) -> int:
+        """The best token that keeps the open string a piece of the source; it is not empty."""
+        for token in np.argsort(-logits):
+            followed = source.follow(branch.inside, self.tokenizer.bytes_of(int(token)))
+            if followed is not None and followed.inside:
+                branch.inside = followed.inside if followed.closed_at < 0 else b""
+                return int(token)
+        raise RuntimeError("no token continues the source: the vocabulary lacks single bytes")
 
     def _take(self, branch: _Branch, token: int) -> None:
         """Add a token to the open string; a closing quote ends the value or the whole answer."""

@@ -18,6 +18,18 @@ _TOP = {
     "output.weight": "head",
     "output_norm.weight": "final_norm",
 }
+_SHAPE_KEYS = {
+    "n_vocab": "vocab_size",
+    "width": "embedding_length",
+    "n_layers": "block_count",
+    "n_heads": "attention.head_count",
+    "n_kv_heads": "attention.head_count_kv",
+    "head_width": "attention.key_length",
+    "n_experts": "expert_count",
+    "n_experts_used": "expert_used_count",
+    "expert_width": "expert_feed_forward_length",
+    "sliding_window": "attention.sliding_window",
+}
 
 
 def _block_names(index: int) -> dict[str, str]:
@@ -37,6 +49,15 @@ def _block_names(index: int) -> dict[str, str]:
     return names
 
 
+def shape_from_gguf(path: Path) -> NanoShape:
+    """The sizes that a nano GGUF names; those that all nanos share are this version's."""
+    fields = gguf.GGUFReader(path).fields
+    named = {
+        own: int(fields[f"gpt-oss.{theirs}"].contents()) for own, theirs in _SHAPE_KEYS.items()
+    }
+    return NanoShape(**named)
+
+
 def weights_from_gguf(path: Path, shape: NanoShape) -> dict[str, Tensor]:
     """Dequantised weights under our names. What MXFP4 and Q8_0 rounded away stays away."""
     names = dict(_TOP)
@@ -51,8 +72,9 @@ def weights_from_gguf(path: Path, shape: NanoShape) -> dict[str, Tensor]:
     return weights
 
 
-def model_from_gguf(path: Path, shape: NanoShape) -> Nano:
+def model_from_gguf(path: Path) -> Nano:
     """The model of a GGUF; what is used in training only starts afresh."""
+    shape = shape_from_gguf(path)
     model = Nano(shape)
     state = model.state_dict()
     for name, tensor in weights_from_gguf(path, shape).items():

@@ -171,12 +171,13 @@ def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
         )
 
     last = model.shape.n_layers - 1
-    answers = _layer_loss(layer(last), [s.answers for s in batch.sequences])
+    pointings = [s.answers for s in batch.sequences]
+    answers = _layer_loss(layer(last), pointings)
     reads = _layer_loss(layer(last - 1), [s.reads for s in batch.sequences])
     loss = answers.loss + READING_SHARE * reads.loss
     loss = loss + COPYING_SHARE * _copy_loss(layer(last), [s.copies for s in batch.sequences])
     for index in range(1, last, 2):
-        loss = loss + EARLY_SHARE * _layer_loss(layer(index), [s.answers for s in batch.sequences]).loss
+        loss = loss + EARLY_SHARE * _layer_loss(layer(index), pointings).loss
     loss = loss + FINDING_SHARE * _aim_loss(layer(1), [0], [s.finds for s in batch.sequences])
     if model.shape.n_layers >= MATCHING_LAYERS:
         loss = loss + _matching_loss(layer(last - 3), layer(last - 2), batch)

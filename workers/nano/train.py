@@ -255,10 +255,10 @@ class Trainer:
         self.progress = Progress(**record["progress"])
 
 
-def _starting_model(start: Path, shape: NanoShape) -> Nano:
+def _starting_model(start: Path) -> Nano:
     """From a checkpoint of ours, or from a GGUF."""
     if start.suffix == ".gguf":
-        return model_from_gguf(start, shape)
+        return model_from_gguf(start)
     return model_from(load_checkpoint(start))
 
 
@@ -273,7 +273,7 @@ def build_trainer(
         return trainer
     torch.manual_seed(plan.seed)
     shape = NanoShape(n_vocab=len(packer.tokenizer))
-    model = Nano(shape) if start is None else _starting_model(start, shape)
+    model = Nano(shape) if start is None else _starting_model(start)
     return Trainer(model, mixture, packer, plan, rank)
 
 

@@ -101,7 +101,7 @@ class Bridge:
         while True:
             nodes = await asyncio.to_thread(ray.nodes)
             for berth in _berths(nodes):
-                if berth not in self._crew and self._may_start(berth):
+                if berth not in self._crew and self._has_room() and self._may_start(berth):
                     self._start(berth)
             await asyncio.sleep(POLL_S)
 
@@ -118,6 +118,10 @@ class Bridge:
 
     def _find(self, worker_id: str) -> Crewman | None:
         return next((c for c in self._crew.values() if c.worker_id == worker_id), None)
+
+    def _has_room(self) -> bool:
+        most = self._order.max_workers
+        return most is None or len(self._crew) < most
 
     def _may_start(self, berth: Berth) -> bool:
         refusals = self._refusals.get(berth)
@@ -167,7 +171,13 @@ class Bridge:
             except ActorUnavailableError:
                 await asyncio.sleep(RETRY_S)
                 continue
-            self._report(Heard(worker_id=crewman.worker_id, outputs=mail.outputs))
+            self._report(
+                Heard(
+                    worker_id=crewman.worker_id,
+                    outputs=mail.outputs,
+                    n_given_up=mail.n_given_up,
+                )
+            )
             confirmed = mail.number
 
     async def _forward(self, crewman: Crewman) -> None:

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+HEAD_GONE_S = 20
+"""How long a node that can't reach the head goes on alone. Then it ends, and its unit starts it
+again: a head that has restarted does not know it any more."""
 RAY_LOCALHOST = ("localhost", "127.0.0.1", "::1")
 
 
@@ -23,7 +26,7 @@ def ray_variables(address: str, token_file: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": str(HEAD_GONE_S),
     }
     if address.rpartition(":")[0] in RAY_LOCALHOST:
         variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

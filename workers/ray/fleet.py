@@ -73,6 +73,8 @@ class Heard:
     worker_id: str
     outputs: tuple[Outcome | ChatDelta, ...] = ()
     """Their `job_id`s are tickets."""
+    n_given_up: int = 0
+    """As in `Mail`: more than the last time means that this worker's engine is broken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from functools import partial
 
 from workers.chat import ChatDelta, ChatJob, ChatResult
-from workers.inline_pool import InlinePool
+from workers.inline_pool import MAX_CRASHES_IN_A_ROW, InlinePool
 from workers.jobs import Job, JobResult, JobStatus
 from workers.ray.wire import Batch, Mail, unpack
 from workers.seams import Engine, EngineInfo, Outcome, Work
@@ -29,7 +29,10 @@ class EngineHost:
     """Belongs to one event loop."""
 
     def __init__(self, build: Callable[[], Engine]) -> None:
-        self._pool = InlinePool(build)
+        self._build = build
+        self._n_builds = 0
+        self._n_given_up = 0
+        self._pool = InlinePool(self._build_counted)
         self._tasks: dict[str, asyncio.Task[Outcome]] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._outbox: deque[tuple[int, Outcome | ChatDelta]] = deque()
@@ -61,7 +64,11 @@ class EngineHost:
         if not self._outbox:
             self._filled.clear()
             await self._wait_for_output(wait_s)
-        return Mail(number=self._number, outputs=tuple(output for _, output in self._outbox))
+        return Mail(
+            number=self._number,
+            outputs=tuple(output for _, output in self._outbox),
+            n_given_up=self._n_given_up,
+        )
 
     def encode(self, text: str) -> list[int]:
         return self._pool.tokenizer.encode(text)
@@ -76,6 +83,14 @@ class EngineHost:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._pool.close()
+
+    def _build_counted(self) -> Engine:
+        """Every build but the first follows a crash."""
+        if self._n_builds >= MAX_CRASHES_IN_A_ROW:
+            self._n_builds = 0
+            self._n_given_up += 1
+        self._n_builds += 1
+        return self._build()
 
     async def _wait_for_output(self, wait_s: float) -> None:
         try:
@@ -110,6 +125,8 @@ class EngineHost:
         self._put(ChatDelta(job_id=ticket, text=text))
 
     def _put(self, output: Outcome | ChatDelta) -> None:
+        if not isinstance(output, ChatDelta) and output.status is not JobStatus.FAILED:
+            self._n_builds = 1  # it works: the crashes were not in a row
         self._number += 1
         self._outbox.append((self._number, output))
         self._filled.set()

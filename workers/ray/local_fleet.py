@@ -97,7 +97,9 @@ class LocalFleet:
         confirmed = 0
         while True:
             mail = await host.collect(confirmed, BEAT_S)
-            self._report(Heard(worker_id=worker_id, outputs=mail.outputs))
+            self._report(
+                Heard(worker_id=worker_id, outputs=mail.outputs, n_given_up=mail.n_given_up)
+            )
             confirmed = mail.number
 
 

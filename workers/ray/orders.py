@@ -25,6 +25,8 @@ class Connect:
     """Folder, on each node, of the locks on its devices."""
     reserve_bytes: int
     """GPU memory that must be free before an engine is built on a card."""
+    max_workers: int | None = None
+    """No more workers than that; None for one on every device."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -41,6 +41,12 @@ PATIENCE_S = 120.0
 """How long jobs wait while there is no worker at all: machines restart, laptops wake up."""
 START_S = 120.0
 """How long the first worker may take to come up: a large model is read from a disk."""
+REST_S = 60.0
+"""How long a worker whose engine keeps crashing is given nothing."""
+BROKEN = (
+    "the engines of all workers keep crashing: the model or a machine is at fault, not the job. "
+    "Run `minions doctor` on them"
+)
 ANSWER_S = 30.0
 """How long a worker may take to count tokens."""
 
@@ -107,6 +113,7 @@ class FleetPool:
         self._callers: dict[Run, _Caller] = {}
         self._workers: dict[str, WorkerUp] = {}
         self._n_done: Counter[str] = Counter()
+        self._n_given_up: Counter[str] = Counter()
         self._trouble: dict[str, str] = {}
         self._last_worker_at = time.monotonic()
         self._thread = threading.Thread(target=self._serve, name="minions-dispatch", daemon=True)
@@ -329,6 +336,17 @@ class FleetPool:
                 self._pass_on(output)
             else:
                 self._settle(event.worker_id, output, now)
+        if event.n_given_up > self._n_given_up[event.worker_id]:
+            self._n_given_up[event.worker_id] = event.n_given_up
+            self._give_rest(event.worker_id, now)
+
+    def _give_rest(self, worker_id: str, now: float) -> None:
+        """Its engine crashes at whatever it is given. Others go on; without others all is failed,
+        else each job of a long run would load the model twice for nothing."""
+        self._end(self._schedule.rest(worker_id, now + REST_S))
+        if all(member.rests(now) for member in self._schedule.members.values()):
+            self._end(self._schedule.end_all(BROKEN))
+            self._schedule.wake_all()
 
     def _pass_on(self, delta: ChatDelta) -> None:
         ticket = self._schedule.find(delta.job_id)

@@ -49,6 +49,8 @@ class RayCluster:
     """Folder, on each node, of the locks on its devices."""
     reserve_bytes: int = 0
     """GPU memory that must be free before an engine is built on a card."""
+    max_workers: int | None = None
+    """No more workers than that; None for one on every device."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -158,6 +160,7 @@ class RayFleet:
             recipe=self._recipe,
             locks_dir=self._cluster.locks_dir,
             reserve_bytes=self._cluster.reserve_bytes,
+            max_workers=self._cluster.max_workers,
         )
         write_frame(writer, order)
         return reader, _Line(process=process, writer=writer)

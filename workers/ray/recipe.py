@@ -35,6 +35,19 @@ class ModelRecipe:
         return build_engine(spec, n_threads=self.n_threads, n_slots=self.n_slots)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimedRecipe:
+    """An engine without a model whose every job takes the same time: for measuring a pool."""
+
+    service_s: float
+    n_slots: int = 4
+
+    def build(self) -> Engine:
+        from workers.scripted import ScriptedEngine
+
+        return ScriptedEngine(n_slots=self.n_slots, step_s=self.service_s)
+
+
 def local_tokenizer(model: str, models_dir: Path) -> Tokenizer | None:
     """The tokenizer of a model that is on this machine too, without its weights.
 

@@ -11,6 +11,7 @@ silent worker): the first result counts, what comes later is not known any more.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,11 @@ class Member:
     busy_since: float = 0.0
     """When it last returned a job, or got one while it had none."""
     silent: bool = False
+    rests_until: float = -math.inf
+
+    def rests(self, now: float) -> bool:
+        """Whether it is given nothing for a while, since its engine keeps crashing."""
+        return now < self.rests_until
 
     def remember(self, chunk_id: str) -> None:
         self.homes[chunk_id] = None
@@ -192,14 +198,25 @@ class Schedule:
             if (ending := self._bereave(ticket, worker_id, crashed=crashed, error=error))
         ]
 
+    def rest(self, worker_id: str, until: float) -> list[Ending]:
+        """Give a worker nothing until then; others may have its jobs."""
+        member = self._members[worker_id]
+        member.rests_until = until
+        return self._take_back(worker_id, member, "its engine keeps crashing")
+
+    def wake_all(self) -> None:
+        """No worker rests any more."""
+        for member in self._members.values():
+            member.rests_until = -math.inf
+
     # ---- work ----
 
     def take(self, worker_id: str, now: float) -> list[Ticket]:
         """What this worker shall do next; empty when there is nothing for it."""
         member = self._members.get(worker_id)
-        if member is None or member.silent or _runs_alone(member):
+        if member is None or member.silent or member.rests(now) or _runs_alone(member):
             return []
-        if self._suspects and self._is_next_examiner(member):
+        if self._suspects and self._is_next_examiner(member, now):
             return self._take_suspect(worker_id, member, now)
         taken = self._take_groups(worker_id, member, now)
         return taken or self._take_hedge(worker_id, member, now)
@@ -229,7 +246,8 @@ class Schedule:
         for worker_id, member in self._members.items():
             if not member.silent and now - member.last_heard > self._lease_s:
                 member.silent = True
-                endings += self._take_back(worker_id, member)
+                error = f"no word from the worker for {self._lease_s:g} s"
+                endings += self._take_back(worker_id, member, error)
         return endings
 
     def end_all(self, error: str) -> list[Ending]:
@@ -240,10 +258,14 @@ class Schedule:
 
     # ---- taking ----
 
-    def _is_next_examiner(self, member: Member) -> bool:
+    def _is_next_examiner(self, member: Member, now: float) -> bool:
         """Whether it falls to this worker to run a suspect: one at a time makes itself free for it,
         and the others go on."""
-        able = [m for m in self._members.values() if not m.silent and not _runs_alone(m)]
+        able = [
+            m
+            for m in self._members.values()
+            if not m.silent and not m.rests(now) and not _runs_alone(m)
+        ]
         return min(able, key=lambda m: len(m.held), default=None) is member
 
     def _take_suspect(self, worker_id: str, member: Member, now: float) -> list[Ticket]:
@@ -396,9 +418,8 @@ class Schedule:
             self._queue_again(ticket)
         return None
 
-    def _take_back(self, worker_id: str, member: Member) -> list[Ending]:
+    def _take_back(self, worker_id: str, member: Member, error: str) -> list[Ending]:
         """Let others have a silent worker's jobs. It keeps them too: it may only be cut off."""
-        error = f"no word from the worker for {self._lease_s:g} s"
         endings = []
         for ticket in list(member.held.values()):
             ending = self._bereave(ticket, worker_id, crashed=False, error=error)

@@ -27,6 +27,8 @@ class Mail:
     number: int
     """Of the last output in it; 0 when there has been none yet."""
     outputs: tuple[Outcome | ChatDelta, ...]
+    n_given_up: int = 0
+    """How often the engine had crashed so many times in a row that all its jobs were failed."""
 
 
 def pack(work: Sequence[Work]) -> Batch:

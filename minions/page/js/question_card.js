@@ -54,6 +54,7 @@ export class QuestionCard {
   showEnded() {
     const { status, reply, error } = this.#run;
     show(this.#progress, false);
+    show(this.#reading);
     this.#reading.open = false;
     this.#reading.addEventListener("toggle", () => this.#replay(), { once: true });
     if (reply) this.#showReply(reply, { live: false });
@@ -91,6 +92,7 @@ export class QuestionCard {
       this.#outcome,
       this.#figures,
     );
+    show(this.#reading, false);
     this.#say("Waiting for its turn…");
   }
 
@@ -131,6 +133,7 @@ export class QuestionCard {
 
   #startReading({ n_jobs: jobs, chunks }) {
     this.#jobs += jobs;
+    show(this.#reading);
     this.#grid.expect(chunks);
     this.#tellReading();
   }
@@ -177,6 +180,7 @@ export class QuestionCard {
     const parts = [`${count(answered)} answered`, `${count(abstained)} abstained`];
     if (failed) parts.push(`${count(failed)} failed`);
     if (skipped) parts.push(`${count(skipped)} not needed`);
+    show(this.#reading, answered + abstained + failed + skipped > 0);
     this.#grid.settle();
     this.#reading.firstChild.textContent = `The reading: ${parts.join(", ")}`;
   }

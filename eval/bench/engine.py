@@ -1,0 +1,146 @@
+"""`minions bench engine`: the same jobs by our engine, by `Llama` and by llama-server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from eval.bench.competitors import (
+    in_chunk_order,
+    in_job_order,
+    prefill_rate,
+    run_llama_class,
+    run_minions,
+)
+from eval.bench.measure import Measured, Surroundings, in_own_process
+from eval.bench.server import ServerWay, run_server
+from eval.bench.workloads import WORKLOADS, Workload, prompts_for
+
+OURS: Final = "minions"
+ONE_BY_ONE: Final = "Llama, job order"
+SERVERS: Final = tuple(
+    ServerWay(n_slots=n_slots, by_chunk=by_chunk)
+    for by_chunk in (False, True)
+    for n_slots in (4, 8, 16)
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roofline:
+    """The least time there is: every unique prompt token and every generated token at llama.cpp's
+    own prefill rate."""
+
+    tokens: int
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One workload, by all."""
+
+    workload: Workload
+    engines: Mapping[str, Measured]
+    roofline: Roofline
+
+    def ratio(self, name: str) -> tuple[float, float] | None:
+        """How many times as long as ours a competitor took: wall time, CPU time."""
+        if name not in self.engines:
+            return None
+        other, ours = self.engines[name], self.engines[OURS]
+        return other.wall_s / ours.wall_s, other.cpu_s / ours.cpu_s
+
+    @property
+    def best_server(self) -> str | None:
+        """The server run that took the least CPU time."""
+        names = [way.name for way in SERVERS if way.name in self.engines]
+        return min(names, key=lambda name: self.engines[name].cpu_s, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """As the issue tracker and other programs want it."""
+        ours = self.engines[OURS]
+        best = self.best_server
+        return {
+            "engines": {name: asdict(measured) for name, measured in self.engines.items()},
+            "roofline": asdict(self.roofline),
+            "share_of_roofline": {
+                "wall": self.roofline.wall_s / ours.wall_s,
+                "cpu": self.roofline.cpu_s / ours.cpu_s,
+            },
+            "ratio_vs_llama_cpp_python": _ratio_json(self.ratio(ONE_BY_ONE)),
+            "ratio_vs_best_server": _ratio_json(self.ratio(best)) if best else None,
+            "best_server": best,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What is to be compared."""
+
+    gguf: Path
+    n_threads: int
+    workloads: Sequence[str] = tuple(WORKLOADS)
+    server_binary: Path | None = None
+    n_rounds: int = 1
+    """Each competitor's best round counts; rounds take turns, so that noise hits all alike."""
+
+
+def compare(asked: Asked, on_result: Callable[[str, str, Measured], None]) -> list[Comparison]:
+    """Run everything, each competitor in a process of its own. `on_result` hears of each round."""
+    rates = in_own_process(prefill_rate, asked.gguf, asked.n_threads)
+    return [_compare_one(asked, WORKLOADS[name], rates, on_result) for name in asked.workloads]
+
+
+def to_json(comparisons: Sequence[Comparison], asked: Asked) -> dict[str, Any]:
+    """The whole run."""
+    return {
+        "gguf": str(asked.gguf),
+        "surroundings": asdict(Surroundings(n_threads=asked.n_threads)),
+        "workload": {each.workload.name: each.as_json() for each in comparisons},
+    }
+
+
+def _compare_one(
+    asked: Asked,
+    workload: Workload,
+    rates: tuple[float, float],
+    on_result: Callable[[str, str, Measured], None],
+) -> Comparison:
+    best: dict[str, Measured] = {}
+    for _ in range(asked.n_rounds):
+        for name, measured in _round(asked, workload):
+            on_result(workload.name, name, measured)
+            if name not in best or measured.cpu_s < best[name].cpu_s:
+                best[name] = measured
+    n_unique = in_own_process(_unique_tokens, asked.gguf, workload)
+    return Comparison(
+        workload=workload,
+        engines=best,
+        roofline=roofline(n_unique + best[OURS].output_tokens, rates),
+    )
+
+
+def roofline(tokens: int, rates: tuple[float, float]) -> Roofline:
+    """From tokens per second of wall and of CPU time."""
+    wall, cpu = rates
+    return Roofline(tokens=tokens, wall_s=tokens / wall, cpu_s=tokens / cpu)
+
+
+def _round(asked: Asked, workload: Workload) -> Iterator[tuple[str, Measured]]:
+    work = (asked.gguf, workload, asked.n_threads)
+    yield OURS, in_own_process(run_minions, *work)
+    yield ONE_BY_ONE, in_own_process(run_llama_class, *work, in_job_order)
+    yield "Llama, chunk order", in_own_process(run_llama_class, *work, in_chunk_order)
+    if asked.server_binary:
+        for way in SERVERS:
+            yield way.name, run_server(asked.server_binary, *work, way)
+
+
+def _unique_tokens(gguf: Path, workload: Workload) -> int:
+    return prompts_for(workload, gguf).unique_tokens
+
+
+def _ratio_json(ratio: tuple[float, float] | None) -> dict[str, float] | None:
+    return {"wall": ratio[0], "cpu": ratio[1]} if ratio else None

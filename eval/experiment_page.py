@@ -1,0 +1,172 @@
+"""The experiment's page: a Markdown file whose every figure comes from the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from eval.calibrate import CalibrationReport
+from eval.experiment_plan import GOAL_ACCURACY, GOAL_COST, Experiment, Quote
+from eval.report.figures import RunFigures, StrategyFigures
+from eval.report.wording import percent, percent_interval, usd
+
+TEMPLATE = "experiment.md.j2"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """What the page tells beside the figures."""
+
+    experiment: Experiment
+    learnt: CalibrationReport | str
+    """The profile, or why there is none."""
+    quote: Quote
+    command: str
+    minutes: float
+    """From the first question of the learning run to the last row of the test."""
+    made_on: str
+    simulated: bool
+    """Whether the cloud was the simulator."""
+
+
+def experiment_page(figures: RunFigures, account: Account) -> str:
+    """The whole page."""
+    environment = Environment(  # Markdown, not HTML: nothing is to be escaped
+        autoescape=False, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    source = resources.files("eval").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        manifest=figures.run.manifest,
+        labels=[one.label for one in figures.strategies],
+        rows=list(_rows(figures)),
+        kinds=list(_kinds(figures)),
+        has_deferral=figures.deferral is not None,
+        verdict=_verdict(figures),
+        goal_accuracy=percent(float(GOAL_ACCURACY)),
+        goal_factor=f"{float(1 / GOAL_COST):.1f}",
+        **_counts(account.experiment),
+        **_told(account),
+    )
+
+
+def _counts(experiment: Experiment) -> dict[str, Any]:
+    names = {item.document_name for item in experiment.test.items}
+    n_generated = sum(name.startswith("generated-") for name in names)
+    return {
+        "n_questions": len(experiment.test.items),
+        "n_documents": len(names),
+        "n_generated": n_generated,
+        "n_contracts": len(names) - n_generated,
+        "n_held_out": experiment.n_held_out,
+        "n_learn": len(experiment.learn.items),
+        "n_learn_documents": len({item.document_name for item in experiment.learn.items}),
+    }
+
+
+def _told(account: Account) -> dict[str, Any]:
+    found = account.quote
+    return {
+        "command": account.command,
+        "minutes": f"{account.minutes:.0f}",
+        "made_on": account.made_on,
+        "simulated": account.simulated,
+        "cloud_note": "'s prices, asked of the simulator" if account.simulated else "",
+        "learnt": _learnt(account.learnt),
+        "budget": f"{found.usd:.0f}",
+        "quote_text": (
+            f"By `minions eval experiment --cuad DIR --estimate` the cloud is paid at most about "
+            f"${found.usd:.2f} for it, at list prices: {found.n_questions} questions about "
+            f"documents of {found.document_tokens:,} tokens, every rung of every question once. "
+            "The budget is a hard stop; the same command with a larger one goes on."
+        ),
+    }
+
+
+def _learnt(learnt: CalibrationReport | str) -> str:
+    if isinstance(learnt, str):
+        return f"No profile could be fitted ({learnt}), so the documented prior was used."
+    fitted, prior = learnt.calibration.quality, learnt.prior
+    rungs = ", ".join(f"`{known.rung}`" for known in learnt.calibration.rungs)
+    return (
+        f"The worker was right on {percent(learnt.accuracy)} of them. The profile that was fitted "
+        f"on {fitted.n} of these (cross-validated by document: calibration error {fitted.ece:.3f}, "
+        f"AUROC {_number(fitted.auroc)}; the prior's: {prior.ece:.3f}, {_number(prior.auroc)}) "
+        f"knows the rungs {rungs or '(none)'}."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _rows(figures: RunFigures) -> Iterator[dict[str, str]]:
+    for one in figures.strategies:
+        beside = one.against_cloud
+        yield {
+            "label": one.label,
+            "accuracy": percent_interval(one.accuracy),
+            "of_cloud": percent_interval(beside.accuracy) if beside else "",
+            "usd": usd(one.usd_per_question.value),
+            "cost": _share(one),
+            "score": f"{one.score.value:.3f}" if one.score.value is not None else "unknown",
+            "citations": percent(one.citations.value) if one.n_citations else "",
+            "errors": str(one.n_errors),
+        }
+
+
+def _share(one: StrategyFigures) -> str:
+    """The cost as a share of the cloud's, and as a fraction where it is one."""
+    if one.against_cloud is None:
+        return ""
+    share, factor = one.against_cloud.usd, one.against_cloud.times_cheaper
+    if factor is None or factor < 2:
+        return percent(share.value)
+    return f"{percent_interval(share)}, 1/{factor:.1f}"
+
+
+def _kinds(figures: RunFigures) -> Iterator[dict[str, Any]]:
+    names = dict.fromkeys(each.kind for each in figures.kinds)
+    for name in names:
+        of_kind = {each.label: each for each in figures.kinds if each.kind == name}
+        yield {
+            "name": name,
+            "n": max(each.n for each in of_kind.values()),
+            "cells": [
+                percent(of_kind[one.label].accuracy.value) if one.label in of_kind else ""
+                for one in figures.strategies
+            ],
+        }
+
+
+def _verdict(figures: RunFigures) -> str:
+    """Which ladders reach the goal, and how near the others come."""
+    ladders = [one for one in figures.strategies if one.label.startswith("ladder")]
+    reached = [one for one in ladders if _reaches(one)]
+    lines = "; ".join(_beside(one) for one in ladders)
+    if not reached:
+        return f"**Not reached here:** {lines}."
+    names = ", ".join(f"`{one.label}`" for one in reached)
+    return f"**Reached here, against this cloud, by {names}:** {lines}."
+
+
+def _reaches(one: StrategyFigures) -> bool:
+    beside = one.against_cloud
+    if beside is None or beside.accuracy.value is None or beside.usd.value is None:
+        return False
+    return beside.accuracy.value >= GOAL_ACCURACY and beside.usd.value <= GOAL_COST
+
+
+def _beside(one: StrategyFigures) -> str:
+    beside = one.against_cloud
+    if beside is None:
+        return f"`{one.label}` has nothing to be compared with"
+    kept = percent(beside.accuracy.value)
+    if beside.usd.value == 0:
+        return f"`{one.label}` kept {kept} for nothing"
+    factor = beside.times_cheaper
+    cost = "an unknown share" if factor is None else f"1/{factor:.1f}"
+    return f"`{one.label}` kept {kept} for {cost} of the cost"

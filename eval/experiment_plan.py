@@ -1,0 +1,162 @@
+"""The project's own experiment: which documents, which questions, in which order.
+
+Generated documents and 30 CUAD contracts. On documents that are in no table the chances of the
+worker and of every rung are learned; then all strategies answer the same questions side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from eval.calibrate import CalibrationReport, calibrate
+from eval.datasets import cuad, generated
+from eval.datasets.registry import Dataset
+from eval.items import DatasetCard, Item, ItemDocument, draw_items
+from eval.labelled import read_labelled
+from minions.app import App
+from minions.errors import BadRequest
+from minions.estimate import estimate
+from minions.strategies.supervisor import MAX_ROUNDS
+from router import Rung
+from workers.nano.splits import document_rank, validation_contracts
+
+LEARN_STRATEGIES = ("local", "ladder:evidence", "ladder:passages", "cloud")
+STRATEGIES = (
+    "local",
+    "cloud",
+    "rag",
+    "minion",
+    "minions",
+    "ladder@0.5",
+    "ladder@0.75",
+    "ladder@0.9",
+    "ladder@0.97",
+)
+N_CONTRACTS = 30
+N_LEARN_CONTRACTS = 14
+N_GENERATED = 12
+N_LEARN_GENERATED = 10
+PER_CONTRACT = 4
+PER_GENERATED = 8
+SEED = 0
+GOAL_ACCURACY, GOAL_COST = Decimal("0.979"), 1 / Decimal("30.4")
+"""Of the cloud's: what the paper's best configuration kept and paid (arXiv 2502.15964)."""
+CARD = DatasetCard(
+    name="experiment",
+    source="generated documents; CUAD v1 (The Atticus Project, arXiv 2103.06268)",
+    licence="Apache-2.0; CUAD: CC BY 4.0",
+    metric="token-F1 with the best gold answer; an abstention is right where there is none",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """Its two sets of questions, of different documents."""
+
+    learn: Dataset
+    """For the router's profile."""
+    test: Dataset
+    """For the tables."""
+    n_held_out: int
+    """Contracts of the test that the shipped worker was never trained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quote:
+    """What the cloud would be paid for an experiment at most, if every answer came."""
+
+    usd: Decimal
+    n_questions: int
+    document_tokens: int
+    """Of all documents, each counted once."""
+
+
+def load_experiment(cuad_folder: Path) -> Experiment:
+    """The experiment's questions. Raises NotFound and BadRequest as the datasets do."""
+    contracts = cuad.load(cuad_folder)
+    names = sorted({item.document_name.removesuffix(".txt") for item in contracts})
+    if len(names) < N_CONTRACTS + N_LEARN_CONTRACTS:
+        raise BadRequest(
+            f"{cuad_folder} holds {len(names)} contracts; the experiment needs "
+            f"{N_CONTRACTS + N_LEARN_CONTRACTS}."
+        )
+    held_out = validation_contracts(names)
+    others = sorted(set(names) - set(held_out), key=document_rank)
+    n_more = max(0, N_CONTRACTS - len(held_out))
+    test = [*held_out[:N_CONTRACTS], *others[:n_more]]
+    learn = others[n_more : n_more + N_LEARN_CONTRACTS]
+    made = generated.load(N_GENERATED + N_LEARN_GENERATED)
+    made_names = list(dict.fromkeys(item.document_name for item in made))
+    return Experiment(
+        learn=_dataset(
+            _of_contracts(contracts, learn, ()), _of_generated(made, made_names[N_GENERATED:])
+        ),
+        test=_dataset(
+            _of_contracts(contracts, test, held_out), _of_generated(made, made_names[:N_GENERATED])
+        ),
+        n_held_out=min(len(held_out), N_CONTRACTS),
+    )
+
+
+def _dataset(*parts: Iterator[Item]) -> Dataset:
+    return Dataset(card=CARD, items=tuple(item for part in parts for item in part))
+
+
+def _of_contracts(
+    items: Sequence[Item], names: Sequence[str], held_out: Sequence[str]
+) -> Iterator[Item]:
+    """Some questions of each contract, of kinds that say whether it was held out from training."""
+    for name in names:
+        of_contract = [
+            _renamed(item, "held-out contract" if name in held_out else "contract")
+            for item in items
+            if item.document_name == f"{name}.txt"
+        ]
+        yield from draw_items(of_contract, PER_CONTRACT, SEED)
+
+
+def _of_generated(items: Sequence[Item], names: Sequence[str]) -> Iterator[Item]:
+    for name in names:
+        of_document = [_renamed(i, "generated") for i in items if i.document_name == name]
+        yield from draw_items(of_document, PER_GENERATED, SEED)
+
+
+def _renamed(item: Item, origin: str) -> Item:
+    return replace(item, kind=f"{origin}, {'stated' if item.answerable else 'absent'}")
+
+
+def learn(runs: Sequence[Path]) -> CalibrationReport | str:
+    """The profile that the learning run gives, or why there is none."""
+    try:
+        return calibrate(read_labelled(runs))
+    except BadRequest as error:
+        return str(error)
+
+
+async def quote(
+    app: App, experiment: Experiment, chunk_tokens: int, tell: Callable[[str], None]
+) -> Quote:
+    """The most that the cloud would be paid: every rung of every question once (kept responses make
+    a second time free), and every round of `minion` and `minions`. Nothing is sent.
+
+    Raises BadRequest when the cloud's price is unknown."""
+    usd, seen = Decimal(0), dict[ItemDocument, int]()
+    everything = [(item, 1) for item in experiment.learn.items]
+    everything += [(item, 2 * (MAX_ROUNDS + 1)) for item in experiment.test.items]
+    for number, (item, n_rounds) in enumerate(everything, start=1):
+        (document,) = item.documents
+        read = await app.add_document(item.document_text.encode(), document.name)
+        found = estimate(item.asked, [read], app.desk.terms, chunk_tokens)
+        price = {rung.rung: rung.expected_usd for rung in found.rungs}
+        evidence, passages, whole = (price[rung] for rung in Rung.LOCAL.above)
+        if evidence is None or passages is None or whole is None:
+            raise BadRequest(
+                f"The price of {app.desk.terms.model} is unknown: state it under [prices]."
+            )
+        usd += whole + 2 * passages + evidence * (1 + n_rounds)
+        seen[document] = found.document_tokens
+        tell(f"{number}/{len(everything)}")
+    return Quote(usd=usd, n_questions=len(everything), document_tokens=sum(seen.values()))

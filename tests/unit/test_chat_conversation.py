@@ -1,0 +1,115 @@
+"""Documents in a conversation: long texts set apart, and the question about them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minions.chat.conversation import (
+    Attachment,
+    Said,
+    leans,
+    question_of,
+    set_long_texts_apart,
+)
+from minions.errors import BadRequest
+from workers import Message, Role
+
+LONG = "The pump costs 4,250 dollars. " * 40
+LIMIT = 100
+
+
+def said(content: str, role: Role = Role.USER) -> Said:
+    return Said(message=Message(role=role, content=content))
+
+
+def apart(*conversation: Said) -> list[Said]:
+    return set_long_texts_apart(conversation, LIMIT, lambda text: len(text.split()))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"{LONG}\n\nWhat does it cost?",
+        f"What does it cost?\n\n{LONG}",
+        f"What does it cost?\n\n{LONG}\n\nKind regards",
+        f"{LONG}\nWhat does it cost?",
+    ],
+)
+def test_the_question_is_told_from_the_text(message: str) -> None:
+    (one,) = apart(said(message))
+    assert one.message.content == "What does it cost?"
+    (text,) = one.attachments
+    assert text.name == "message-1.txt" and text.data is not None
+    assert LONG.strip() in text.data.decode()
+
+
+def test_short_texts_and_the_models_own_words_stay() -> None:
+    conversation = (said("short"), said(LONG, Role.ASSISTANT), said(LONG, Role.TOOL))
+    assert apart(*conversation) == list(conversation)
+
+
+def test_a_long_system_text_is_a_document() -> None:
+    system, user = apart(said(LONG, Role.SYSTEM), said("What does it cost?"))
+    assert system.attachments and system.message.content == ""
+    assert question_of([system, user]).startswith("What does it cost?")
+
+
+def test_files_that_came_along_stay() -> None:
+    file = Attachment(name="a.pdf", document_id="doc_1")
+    message = Message(role=Role.USER, content=f"{LONG}\n\nWhy?")
+    (one,) = apart(Said(message=message, attachments=(file,)))
+    assert [attachment.name for attachment in one.attachments] == ["a.pdf", "message-1.txt"]
+
+
+def test_a_text_without_a_question_is_refused_with_the_fix() -> None:
+    with pytest.raises(BadRequest, match="first or last paragraph"):
+        question_of(apart(said(LONG)))
+
+
+def test_the_user_speaks_last() -> None:
+    with pytest.raises(BadRequest, match="`assistant`"):
+        question_of([said("What?"), said("That.", Role.ASSISTANT)])
+
+
+def test_a_question_that_leans_brings_the_turn_before_along() -> None:
+    conversation = [
+        said("Which state's laws govern the lease?"),
+        said("Oregon " * 100, Role.ASSISTANT),
+        said("And who signed it?"),
+    ]
+    question = question_of(conversation)
+    assert question.startswith("And who signed it? (Asked before: Which state's laws")
+    assert "Answer: Oregon" in question and len(question) < 500
+
+
+def test_a_question_that_stands_alone_stays_alone() -> None:
+    asked = "Which company delivers the pumps in March?"
+    assert question_of([said("What?"), said("A.", Role.ASSISTANT), said(asked)]) == asked
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What about Oregon?", True),
+        ("Why?", True),
+        ("How long does it take to deliver?", True),
+        ("Which law governs the supply agreement?", False),
+    ],
+)
+def test_leaning(question: str, expected: bool) -> None:
+    assert leans(question) is expected
+
+
+@given(content=st.text(max_size=600))
+def test_nothing_that_was_said_gets_lost(content: str) -> None:
+    """Every word is either in what stays or in the document."""
+    (one,) = set_long_texts_apart([said(content)], 20, len)
+    assert sorted(content.encode(errors="replace").decode().split()) == sorted(
+        word for part in (one.message.content, *_texts(one)) for word in part.split()
+    )
+
+
+def _texts(one: Said) -> list[str]:
+    return [(file.data or b"").decode() for file in one.attachments]
