@@ -15,6 +15,8 @@ from eval.rows import ERROR, Row, RunFolder
 from minions.errors import BadRequest
 
 MIN_READINGS = 5
+CLOCK_S = 0.01
+"""By which a job's own clock and its step's may differ."""
 CLOUD_LATENCY_S = 5.0
 """Of a cloud call, where the run has none to measure."""
 
@@ -48,7 +50,7 @@ class Rates:
 def rates_of(run: RunFolder) -> Rates:
     """From the traces of all rows that read, and the rows of the ladder (or `local`).
 
-    Jobs that were taken from the journal took no time and are left out with their question. Raises
+    Questions with a job that was taken from an earlier reading are left out. Raises
     BadRequest when fewer than `MIN_READINGS` readings are recorded."""
     readings = list(_readings(run))
     if len(readings) < MIN_READINGS:
@@ -73,10 +75,16 @@ def _readings(run: RunFolder) -> Iterator[Reading]:
     for row in run.rows:
         for step in (run.trace(row) or {}).get("steps", []):
             jobs = (step.get("facts") or {}).get("jobs")
-            if step.get("name") == "read" and jobs and step.get("elapsed_s"):
-                reading = _reading(jobs, step["elapsed_s"])
-                if reading.prefilled_tokens:
-                    yield reading
+            if step.get("name") == "read" and jobs and _read_then(jobs, step.get("elapsed_s")):
+                yield _reading(jobs, step["elapsed_s"])
+
+
+def _read_then(jobs: list[dict[str, Any]], elapsed_s: float | None) -> bool:
+    """Whether the jobs were done in this very step. One that took longer than the whole step was
+    taken from an earlier reading, with its tokens and its time."""
+    if not elapsed_s or not any(job["prefilled_tokens"] for job in jobs):
+        return False
+    return max(job["elapsed_s"] for job in jobs) <= elapsed_s + CLOCK_S
 
 
 def _reading(jobs: list[dict[str, Any]], elapsed_s: float) -> Reading:

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from eval.calibrate import CalibrationReport
 from eval.experiment_plan import GOAL_ACCURACY, GOAL_COST, Experiment, Quote
 from eval.report.figures import RunFigures, StrategyFigures
+from eval.report.page import warnings_of
 from eval.report.wording import percent, percent_interval, usd
 
 TEMPLATE = "experiment.md.j2"
@@ -45,6 +46,7 @@ def experiment_page(figures: RunFigures, account: Account) -> str:
         rows=list(_rows(figures)),
         kinds=list(_kinds(figures)),
         has_deferral=figures.deferral is not None,
+        warnings=list(warnings_of(figures)),
         verdict=_verdict(figures),
         goal_accuracy=percent(float(GOAL_ACCURACY)),
         goal_factor=f"{float(1 / GOAL_COST):.1f}",

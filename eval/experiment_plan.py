@@ -30,17 +30,18 @@ STRATEGIES = (
     "rag",
     "minion",
     "minions",
-    "ladder@0.5",
     "ladder@0.75",
     "ladder@0.9",
-    "ladder@0.97",
+    "ladder/0.01",
+    "ladder/0.05",
+    "ladder/0.25",
 )
 N_CONTRACTS = 30
-N_LEARN_CONTRACTS = 14
+N_LEARN_CONTRACTS = 12
 N_GENERATED = 12
 N_LEARN_GENERATED = 10
-PER_CONTRACT = 4
-PER_GENERATED = 8
+PER_CONTRACT = 3
+PER_GENERATED = 6
 SEED = 0
 GOAL_ACCURACY, GOAL_COST = Decimal("0.979"), 1 / Decimal("30.4")
 """Of the cloud's: what the paper's best configuration kept and paid (arXiv 2502.15964)."""

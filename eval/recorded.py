@@ -48,7 +48,8 @@ ACCURACY_NOTE = (
     "accuracy_recorded is gpt-4o's verdict on what these runs answered. No model was asked with "
     "our packing, so its accuracy is not known. accuracy_projected assumes that the supervisor is "
     "right as often as in the recorded runs that showed it gold evidence, or did not; it is no "
-    "measurement."
+    "measurement. Our dollars are of one request per recorded round, with an answer of "
+    f"{EXPECTED_OUTPUT_TOKENS} tokens; the recorded supervisor reasoned at length before its own."
 )
 
 _Row = dict[str, Any]

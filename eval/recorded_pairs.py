@@ -49,6 +49,8 @@ AT_HOME = ("llama2",)
 SHARES = (0.5, 0.8)
 N_RESAMPLES = 500
 
+Stated = tuple[list[float], str]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairFigures:
@@ -80,14 +82,25 @@ class PairFigures:
     """Least share of the strong system's dollars."""
 
 
-def all_pairs(folder: Path, prices: PriceBook, *, seed: int = 0) -> list[PairFigures]:
+def all_pairs(
+    folder: Path,
+    prices: PriceBook,
+    *,
+    weak: Sequence[str] = WEAK,
+    strong: Sequence[str] = STRONG,
+    seed: int = 0,
+) -> list[PairFigures]:
     """Every weak with every strong system. Raises NotFound for missing answers."""
     tokens = filing_tokens(folder)
-    return [
-        pair_figures(load_pair(folder, weak, strong), quoted(folder, strong, tokens, prices), seed)
-        for weak in WEAK
-        for strong in STRONG
-    ]
+    usd = {name: quoted(folder, name, tokens, prices) for name in strong}
+    found = []
+    for one in weak:
+        pairs = {name: load_pair(folder, one, name) for name in strong}
+        stated: Stated | None = None
+        for name, runs in pairs.items():
+            stated = stated or chances_of(runs, None)  # of the weak answers alone
+            found.append(pair_figures(runs, usd[name], stated, seed))
+    return found
 
 
 def filing_tokens(folder: Path) -> dict[str, int]:
@@ -130,12 +143,13 @@ def _questions(folder: Path) -> list[dict[str, Any]]:
 
 
 def pair_figures(
-    runs: Sequence[LabelledRun], usd: Mapping[str, Decimal], seed: int = 0
+    runs: Sequence[LabelledRun], usd: Mapping[str, Decimal], stated: Stated, seed: int = 0
 ) -> PairFigures:
-    """The figures of one pair; `usd` quotes the strong calls by question."""
+    """The figures of one pair; `usd` quotes the strong calls by question, `stated` has P(the weak
+    answer is right) of each and where that comes from."""
     right, groups = [run.local_correct for run in runs], [run.group for run in runs]
     strong_right = [run.outcomes[Rung.DOCUMENT].correct for run in runs]
-    chances, source = chances_of(runs, None)
+    chances, source = stated
     draws = resample_clusters(groups, seed=seed)
     curves = _Curves(
         scores=[-p for p in chances],

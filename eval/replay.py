@@ -16,6 +16,7 @@ from eval.calibrate import MIN_GROUPS, MIN_LABELS, quality
 from eval.chance_fit import cross_fitted
 from eval.deferral import deferral_curve
 from eval.labelled import LabelledRun, RungOutcome
+from eval.statistics import UNKNOWN, Estimate, Resamples, resample_clusters
 from minions.errors import BadRequest
 from minions.offers import EXPECTED_OUTPUT_TOKENS
 from router import Calibration, RiskRow, Rung, Threshold, audit, conformal_threshold, p_local
@@ -67,6 +68,10 @@ class Point:
     usd: float | None
     """Sum over all questions; None when a price is unknown."""
     usd_per_question: float | None
+    of_cloud: Estimate
+    """Accuracy over the cloud's alone, with its interval: documents drawn again, both together."""
+    usd_of_cloud: Estimate
+    """Dollars over the cloud's alone, likewise; unknown when a price is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +144,8 @@ def replay(
     right = [run.local_correct for run in known]
     cloud = [run.outcomes[rung].correct for run in known]
     prices = prices or Prices()
-    curve = [_point(t, known, chances, rung, prices) for t in thresholds]
+    draws = resample_clusters([run.group for run in known])
+    curve = [_point(t, known, chances, rung, prices, draws) for t in thresholds]
     return Replay(
         n=len(known),
         n_without_cloud=len(runs) - len(known),
@@ -148,7 +154,7 @@ def replay(
         local_accuracy=_mean(right),
         cloud_accuracy=_mean(cloud),
         oracle_accuracy=_mean([a or b for a, b in zip(right, cloud, strict=True)]),
-        cloud_only_usd=_point(1.0, known, chances, rung, prices).usd,
+        cloud_only_usd=_point(1.0, known, chances, rung, prices, draws).usd,
         apgr=apgr(chances, right, cloud),
         quality=quality(chances, right),
         reliability=reliability(chances, right),
@@ -236,6 +242,7 @@ def _point(
     chances: Sequence[float],
     rung: Rung,
     prices: Prices,
+    draws: Resamples,
 ) -> Point:
     """The figures when local answers above `threshold` are kept. A bought question has paid for its
     local answer as well."""
@@ -256,7 +263,18 @@ def _point(
         loss=n_lost / len(runs),
         usd=None if usd is None else float(usd),
         usd_per_question=None if usd is None else float(usd / len(runs)),
+        of_cloud=draws.ratio(right, cloud),
+        usd_of_cloud=_usd_of_cloud(paid, [_paid(run, rung, prices) for run in runs], draws),
     )
+
+
+def _usd_of_cloud(
+    paid: Sequence[Decimal | None], cloud: Sequence[Decimal | None], draws: Resamples
+) -> Estimate:
+    ours = [float(usd) for usd in paid if usd is not None]
+    theirs = [float(usd) for usd in cloud if usd is not None]
+    known = len(ours) == len(theirs) == len(paid)
+    return draws.ratio(ours, theirs) if known else UNKNOWN
 
 
 def _paid(run: LabelledRun, taken: Rung, prices: Prices) -> Decimal | None:

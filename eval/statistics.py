@@ -83,8 +83,8 @@ class Resamples:
         weights = np.asarray(values, dtype=np.float64)
         if len(weights) != len(self.owner):
             raise ValueError(f"{len(weights)} values for {len(self.owner)} rows: they must pair up")
-        sums: Floats = np.bincount(self.owner, weights=weights, minlength=self.n_clusters)
-        return sums
+        sums = np.bincount(self.owner, weights=weights, minlength=self.n_clusters)
+        return sums.astype(np.float64)
 
     def _ends(self, tops: Floats, bottoms: Floats) -> dict[str, float | None]:
         defined = (bottoms != 0) & ~np.isnan(tops)

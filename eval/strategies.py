@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 
 from eval.rows import StrategySpec
 from minions.errors import BadRequest
@@ -48,10 +49,12 @@ class Strategy:
 
 
 def parse_strategies(texts: Sequence[str], common: Options) -> tuple[Strategy, ...]:
-    """`local`, `ladder@0.97`, `ladder:evidence` and so on, each with the options in `common`.
+    """`local`, `ladder@0.97`, `ladder/0.05`, `ladder:evidence` and so on, each with the options in
+    `common`.
 
-    `ladder:RUNG` buys that rung for every question, so that the router can learn what it is worth.
-    Raises BadRequest for an unknown name, target or rung, or a label that is given twice."""
+    `ladder/USD` takes a right answer to be worth so much, and buys what pays off. `ladder:RUNG`
+    buys that rung for every question, so that the router can learn what it is worth. Raises
+    BadRequest for an unknown name or detail, or a label that is given twice."""
     parsed = tuple(_parse(text, common) for text in texts)
     labels = [strategy.label for strategy in parsed]
     twice = [label for label in labels if labels.count(label) > 1]
@@ -64,17 +67,19 @@ def _parse(text: str, common: Options) -> Strategy:
     name, mark, detail = _parts(text)
     if name not in list(StrategyName):
         raise BadRequest(
-            f"--strategy {text!r}: there is {', '.join(StrategyName)}, ladder@TARGET and "
-            "ladder:RUNG."
+            f"--strategy {text!r}: there is {', '.join(StrategyName)}, ladder@TARGET, ladder/USD "
+            "and ladder:RUNG."
         )
     strategy = StrategyName(name)
     if mark and strategy is not StrategyName.LADDER:
-        raise BadRequest(f"--strategy {text!r}: only the ladder has a target or a rung.")
+        raise BadRequest(f"--strategy {text!r}: only the ladder has a target, value or rung.")
     options = replace(common, strategy=strategy)
     label = name
     if mark == ":":
-        options = replace(options, rung=_rung(text, detail))
-        label = text
+        options, label = replace(options, rung=_rung(text, detail)), text
+    elif mark == "/":
+        value = _value_usd(text, detail)
+        options, label = replace(options, value_usd=value, target=1.0), f"ladder/{value}"
     elif strategy is StrategyName.LADDER:
         options = replace(options, target=_target(text, detail) if mark else common.target)
         label = f"ladder@{options.target:g}"
@@ -83,10 +88,20 @@ def _parse(text: str, common: Options) -> Strategy:
 
 
 def _parts(text: str) -> tuple[str, str, str]:
-    """(name, `@` or `:` or nothing, what follows)."""
-    mark = next((each for each in text if each in "@:"), "")
+    """(name, `@`, `/`, `:` or nothing, what follows)."""
+    mark = next((each for each in text if each in "@/:"), "")
     name, _, detail = text.partition(mark) if mark else (text, "", "")
     return name, mark, detail
+
+
+def _value_usd(text: str, usd: str) -> Decimal:
+    try:
+        value = Decimal(usd)
+    except InvalidOperation:
+        value = Decimal(-1)
+    if not value.is_finite() or value <= 0:
+        raise BadRequest(f"--strategy {text!r}: a right answer is worth dollars, such as 0.05.")
+    return value
 
 
 def _rung(text: str, rung: str) -> Rung:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -27,8 +28,12 @@ from minions.settings import Settings
 from minions.store import LOCAL_OWNER, ServiceStore, open_store
 from router import Calibration
 from workers import WorkerError, WorkerPool
+from workers.cluster_models import Shelf, model_files
 from workers.inline_pool import InlinePool
-from workers.models import KvBudget, ModelSpec, build_engine, resolve_model
+from workers.models import KvBudget, build_engine, resolve_model
+from workers.ray.pool import FleetPool, worker_facts
+from workers.ray.ray_fleet import RayCluster, RayFleet
+from workers.ray.recipe import ModelRecipe, local_tokenizer, on_any_machine
 
 MAX_READERS = 4
 """Files read at the same time; each may take a process of up to `ReadLimits.memory_bytes`."""
@@ -48,17 +53,24 @@ class PoolKeeper:
     async def open(self) -> WorkerPool:
         async with self._opening:
             if self._pool is None:
-                spec = resolve_model(self.settings.model, self.settings.models_dir)
-                self._pool = await self._build(spec)
+                pool = self._make()
+                try:
+                    await pool.ready()
+                except WorkerError:
+                    await pool.close()
+                    raise
+                self._pool = pool
             return self._pool
 
     def check(self) -> None:
         """Raises a WorkerError when the model is neither loaded nor there to be loaded."""
-        if self._pool is None:
+        if self._pool is None and self.settings.pool == "inline":
             resolve_model(self.settings.model, self.settings.models_dir)
 
     def nodes(self) -> list[dict[str, Any]]:
-        """The machines that read, as the faces show them: here, this one."""
+        """The machines that read, as the faces show them: this one, or the cluster's."""
+        if isinstance(self._pool, FleetPool):
+            return [worker_facts(status) for status in self._pool.snapshot()]
         node = {"id": "local", "object": "node", "worker": self.settings.model}
         if self._pool is None:
             return [{**node, "state": "idle", "engine": None, "model": None}]
@@ -72,9 +84,12 @@ class PoolKeeper:
         }
         return [{**node, "state": "loaded", **facts}]
 
-    async def _build(self, spec: ModelSpec) -> WorkerPool:
-        """Raises a WorkerError when the model can't be loaded."""
+    def _make(self) -> InlinePool | FleetPool:
+        """Raises a WorkerError when the model isn't there."""
         settings = self.settings
+        if settings.pool == "ray":
+            return cluster_pool(settings)
+        spec = resolve_model(settings.model, settings.models_dir)
         build = functools.partial(
             build_engine,
             spec,
@@ -83,13 +98,7 @@ class PoolKeeper:
             kv=kv_budget(settings),
             own_process=bool(settings.worker_process),
         )
-        pool = InlinePool(build)
-        try:
-            await pool.ready()
-        except WorkerError:
-            await pool.close()
-            raise
-        return pool
+        return InlinePool(build)
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -158,6 +167,24 @@ def kv_budget(settings: Settings) -> KvBudget:
     )
 
 
+def cluster_pool(settings: Settings) -> FleetPool:
+    """The pool of all nodes of a cluster. Each node keeps models and KV in its own folders."""
+    recipe = ModelRecipe(
+        model=settings.model,
+        models_dir=on_any_machine(settings.models_dir),
+        n_threads=settings.threads,
+        n_slots=settings.slots,
+        kv=dataclasses.replace(
+            kv_budget(settings),
+            folder=on_any_machine(settings.kv_folder) if settings.kv_folder else None,
+        ),
+    )
+    cluster = RayCluster(address=settings.cluster, token_file=settings.cluster_token)
+    tokenizer = local_tokenizer(settings.model, settings.models_dir)
+    shelf = Shelf(files=model_files(settings.model, settings.models_dir), folder=recipe.models_dir)
+    return FleetPool(RayFleet(cluster, recipe, shelf), tokenizer=tokenizer)
+
+
 def read_limits(settings: Settings) -> ReadLimits:
     """Bounds on one file: the defaults, and what the user set."""
     return ReadLimits(**settings.limits.model_dump(exclude_none=True))
@@ -203,6 +230,7 @@ def chat_desk(settings: Settings, desk: Desk) -> ChatDesk:
     return ChatDesk(
         desk=desk,
         profile=None if path is None else read_chat_profile(path),
+        share=settings.chat_cloud_share,
         cloud_takes_stop=settings.cloud_api == "chat",
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 from minions.drift import Audited, Drift, watch
 from minions.errors import BadRequest, MinionsError
 from minions.events import ignore_events
-from minions.evidence.answers import agree, wording_of
+from minions.evidence.answers import agree, answer_in_quote, wording_of
 from minions.offers import PreparedRung
 from minions.question import Reply, StrategyName, as_number
 from minions.receipt import AUDIT
@@ -36,6 +36,8 @@ KEEPS_RIGHT = 0.9
 """Chance that the cloud says the same as a right local answer, where no labels tell."""
 PATIENCE_S = 20.0
 """How long a service that ends waits for the audits under way; they have been sent already."""
+
+Gauge = Callable[[str, str, Callable[[], float]], None]
 
 
 def rows_file(state_dir: Path) -> Path:
@@ -59,9 +61,18 @@ class Auditor:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _drift: Drift | None = field(default=None, init=False)
 
-    def open(self) -> None:
-        """Audit from now on: said by a service. A command that ends with its reply does not."""
+    def open(self, gauge: Gauge | None = None) -> None:
+        """Audit from now on: said by a service. A command that ends with its reply does not.
+
+        `gauge` takes the name, the meaning and the source of each figure that is shown of it."""
         self._is_open = True
+        if gauge is not None:
+            gauge(
+                "minions_audits", "Audited answers of the present worker.", lambda: self.drift().n
+            )
+            gauge("minions_audits_agreed", "Of these, confirmed.", lambda: self.drift().n_agreed)
+            gauge("minions_audits_failed", "Without a usable answer.", lambda: self.n_failed)
+            gauge("minions_audit_alarm", "1 while the alarm is on.", lambda: self.drift().alarm)
 
     def consider(self, session: Session, reply: Reply) -> None:
         """Audit this reply in the background, or not. Returns at once."""
@@ -195,10 +206,15 @@ def audit_row(
 
 
 def says_the_same(ours: str | None, cloud: str | None) -> bool:
-    """Whether two answers agree: both abstain, or both say the same. In doubt they do not."""
+    """Whether two answers agree: both abstain, both say the same, or one holds all that the other
+    says, without a negation more. In doubt they do not."""
     if ours is None or cloud is None:
         return ours is cloud
-    return agree(wording_of(ours), wording_of(cloud), same_source=True)
+    one, other = wording_of(ours), wording_of(cloud)
+    if agree(one, other, same_source=True):
+        return True
+    holds = answer_in_quote(ours, cloud) or answer_in_quote(cloud, ours)
+    return holds and one.kind[-1] == other.kind[-1]  # negations and other turning words
 
 
 def _outcome(abstained: bool, verified: bool, correct: bool) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Drift:
             f"{self.expected:.1%} were expected"
         )
         if not self.alarm:
-            return f"{figures}: no drift"
+            return f"{figures}: no alarm"
         return (
             f"{figures}. This is no chance (evidence {self.evidence:,.0f}, alarm at "
             f"{self.threshold:,.0f}): the stated chances are too high. Fit anew with "

@@ -12,7 +12,8 @@
     |   |-- BeyondAbilities          422  needs more than reading text, and nobody may do it
     |   |-- DocumentTooLarge         413
     |   |-- NotFound                 404
-    |   `-- KeyReused                422  one idempotency key, two different requests
+    |   |-- KeyReused                422  one idempotency key, two different requests
+    |   `-- Contradiction            422  wishes that exclude one another
     |-- Unauthorized                 401  no key, or one that opens nothing
     |-- Forbidden                    403  the key may not do that
     |-- TooMany                      429  the queue is full, or a key asks too often
@@ -93,6 +94,11 @@ class NotFound(BadRequest):
 class KeyReused(BadRequest):
     status = 422
     code = "idempotency_key_reused"
+
+
+class Contradiction(BadRequest):
+    status = 422
+    code = "contradiction"
 
 
 class Unauthorized(MinionsError):

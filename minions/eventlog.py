@@ -32,8 +32,10 @@ DONE = "done"
 class _Live:
     """A run that is being worked on here."""
 
-    n_before: int
+    n_before: int = 0
     """Events that were on disk when work began; `told` follows them."""
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when `n_before` is known."""
     told: list[RunEvent] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
@@ -60,10 +62,20 @@ class EventLog:
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
+    def expect(self, run_id: str) -> None:
+        """From now on whoever follows waits for what will be told; `open` comes next."""
+        self._live[run_id] = _Live()
+
     async def open(self, run_id: str) -> None:
         """Begin, or go on after what an earlier process told of the run."""
+        live = self._live.setdefault(run_id, _Live())
         kept = await self.store.events(run_id)
-        self._live[run_id] = _Live(n_before=kept[-1].sequence if kept else 0)
+        live.n_before = kept[-1].sequence if kept else 0
+        live.opened.set()
+
+    def is_live(self, run_id: str) -> bool:
+        """Whether more may be told of the run here."""
+        return run_id in self._live
 
     def add(self, run_id: str, kind: str, data: dict[str, Any]) -> None:
         """Tell of something, soon. Only between `open` and `close`."""
@@ -74,9 +86,14 @@ class EventLog:
         """Write what waits and end all who follow; without a `done` they may come back."""
         with contextlib.suppress(StoreUnavailable):  # said by the writer, which tries again
             await self.flush()
+        self.drop(run_id)
+
+    def drop(self, run_id: str) -> None:
+        """End all who follow, with nothing more to tell."""
         live = self._live.pop(run_id, None)
         if live is not None:
             live.closing = True
+            live.opened.set()
             live.changed.set()
 
     async def write(self) -> None:
@@ -113,16 +130,21 @@ class EventLog:
         run is done or no longer worked on here."""
         while True:
             live = self._live.get(run_id)
+            if live is not None:
+                await live.opened.wait()
             changed = None if live is None else live.changed
             async for event in self._known(run_id, live, after):
                 yield event
                 after = event.sequence
                 if event.kind == DONE:
                     return
-            if live is None or changed is None or live.closing:
+            if live is None or changed is None:
                 return
-            if after >= live.n_events:
-                await changed.wait()
+            if after < live.n_events:
+                continue  # more was told while this was read
+            if live.closing:
+                return
+            await changed.wait()
 
     async def _known(
         self, run_id: str, live: _Live | None, after: int

@@ -68,6 +68,17 @@ class Settings(BaseSettings):
     model: str = Field(
         default="nano", description="Worker: nano, gpt-oss-20b, a .gguf path, or a server's URL."
     )
+    pool: Literal["inline", "ray"] = Field(
+        default="inline", description="Where the worker runs: here, or on all nodes of a cluster."
+    )
+    cluster: str = Field(
+        default="127.0.0.1:6379",
+        pattern=r"^[^:\s]+:\d{1,5}$",
+        description="HOST:PORT of the cluster's head.",
+    )
+    cluster_token_file: Path | None = Field(
+        default=None, description="The cluster's token; default: `cluster/token` in state_dir."
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; default: cores.")
     slots: int | None = Field(default=None, ge=1, le=256, description="Jobs decoded at once.")
     kv_ram_bytes: int = Field(
@@ -110,6 +121,12 @@ class Settings(BaseSettings):
     )
     chat_profile: Path | None = Field(
         default=None, description="Fitted chat router (minions eval routing --save FILE)."
+    )
+    chat_cloud_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of plain questions for the cloud, in the chat profile's order.",
     )
     chat_document_tokens: int = Field(
         default=4000, ge=100, description="Longer texts in chat messages are read as documents."
@@ -160,6 +177,12 @@ class Settings(BaseSettings):
             raise ValueError("local_watts and usd_per_kwh belong together: give both or neither")
         return self
 
+    @model_validator(mode="after")
+    def _share_has_an_order(self) -> Self:
+        if self.chat_cloud_share is not None and self.chat_profile is None:
+            raise ValueError("chat_cloud_share needs a chat_profile, which orders the questions")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -180,6 +203,10 @@ class Settings(BaseSettings):
     def kv_folder(self) -> Path:
         """Where the worker keeps what it read."""
         return self.kv_dir or self.state_dir / "kv"
+
+    @property
+    def cluster_token(self) -> Path:
+        return self.cluster_token_file or self.state_dir / "cluster" / "token"
 
     @property
     def database(self) -> Path:

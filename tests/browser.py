@@ -16,7 +16,7 @@ sync_api = pytest.importorskip(
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 """A container has no user namespaces for the sandbox, no GPU, and little shared memory."""
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ from workers.errors import WorkerError
 from workers.seams import Engine, Outcome
 from workers.seams import Work as AnyJob
 
-
 _SLACK_S = 0.01
 """After a deadline, so that the engine, which heard of the job a little later, sees it passed."""
 

@@ -30,13 +30,23 @@ class Verbatim:
     """A source text with its runs of whitespace as single spaces, escaped as in JSON."""
 
     def __init__(self, source: str) -> None:
-        shown = json.dumps(" ".join(source.split()), ensure_ascii=False)[1:-1]
+        self._text = " ".join(source.split())
+        shown = json.dumps(self._text, ensure_ascii=False)[1:-1]
         self._source = shown.encode(errors="replace")
 
     @property
     def is_blank(self) -> bool:
         """No string but the empty one can be a piece of this source."""
         return not self._source
+
+    def share_a_place(self, one: str, other: str) -> bool:
+        """Whether the two pieces overlap anywhere: a quote elsewhere says nothing of an answer."""
+        return any(a < d and c < b for a, b in self._places(one) for c, d in self._places(other))
+
+    def _places(self, piece: str) -> list[tuple[int, int]]:
+        squeezed = " ".join(piece.split())
+        found = re.finditer(re.escape(squeezed), self._text) if squeezed else ()
+        return [match.span() for match in found]
 
     def follow(self, inside: bytes, token: bytes) -> Followed | None:
         """The open string after `token`; None when it is then no piece of the source."""

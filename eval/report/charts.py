@@ -120,7 +120,7 @@ def deferral_chart(figures: RunFigures) -> str | None:
         x=across(0, 1),
         y=upward(low, 1),
         x_ticks=share_ticks(0, 1, 0.2),
-        y_ticks=share_ticks(low, 1, 0.1),
+        y_ticks=share_ticks(low, 1, _step(low)),
         x_name="dollars, as a share of asking the cloud every time",
     )
     chart.line(oracle_points(found), "oracle")
@@ -204,7 +204,12 @@ def _accuracy_axis(strategies: Sequence[StrategyFigures]) -> tuple[Scale, list[T
     lows = [s.accuracy.low for s in strategies if s.accuracy.low is not None]
     low = math.floor(min([*lows, *map(_accuracy, strategies)]) * 10 - 1e-9) / 10
     low = max(0.0, low)
-    return upward(low, 1), share_ticks(low, 1, 0.1 if low >= 0.3 else 0.2)
+    return upward(low, 1), share_ticks(low, 1, _step(low))
+
+
+def _step(low: float) -> float:
+    """Between ticks, of an axis from `low` to 1."""
+    return 0.1 if low >= 0.3 else 0.2
 
 
 def _draw_strategy(chart: Plot, strategy: StrategyFigures, style: str) -> None:

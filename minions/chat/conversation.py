@@ -25,6 +25,8 @@ _LEANS = re.compile(
     re.IGNORECASE,
 )
 _FEW_WORDS = 4
+_MARKED_QUESTION = re.compile(r"<user_query>(.{1,1000})</user_query>", re.DOTALL)
+"""How Open WebUI marks the question below the texts that it found itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +71,9 @@ def _set_apart(said: Said, number: int, limit_tokens: int, count: Callable[[str]
 
 def _split(content: str) -> tuple[str, str]:
     """(question, text) of a long message; the question is empty where none stands apart."""
+    marked = _MARKED_QUESTION.search(content)
+    if marked is not None:
+        return marked.group(1).strip(), content[: marked.start()] + content[marked.end() :]
     paragraphs = re.split(r"\n\s*\n", content.strip())
     last, first = paragraphs[-1].strip(), paragraphs[0].strip()
     if len(paragraphs) < 2:

@@ -32,6 +32,8 @@ class ChatDesk:
     desk: Desk
     profile: ChatProfile | None = None
     """Fitted forecasts (`minions eval routing --save`); None for the documented prior."""
+    share: float | None = None
+    """Of all questions, those that the cloud gets, in the profile's order; None for no share."""
     cloud_takes_stop: bool = True
     """Whether the cloud's API knows stop texts."""
 
@@ -104,7 +106,10 @@ class ChatDesk:
             day=day,
             redactor=desk.redactor if turn.options.redact else None,
             forecaster=Forecaster(
-                profile=self.profile, worker=desk.worker_name, cloud=desk.terms.model
+                profile=self.profile,
+                worker=desk.worker_name,
+                cloud=desk.terms.model,
+                share=self.share,
             ),
             trace=trace,
             say=say,

@@ -12,7 +12,7 @@ from minions.chat.turn import Turn
 from minions.cloud.model import CloudRequest, Conversation
 from minions.offers import CloudTerms, PreparedRung, quote
 from router import CALIBRATED, PRIOR, Rung
-from router.chat import Forecast
+from router.chat import Forecast, QuestionModel
 from router.chat_prior import LocalDraft, prior_forecast, prior_with_draft
 from router.chat_profile import ChatProfile, StaleChatProfile
 from workers import Role
@@ -26,25 +26,40 @@ def work_out(formula: str) -> float | None:
 
 @dataclass(kw_only=True, slots=True)
 class Forecaster:
-    """Forecasts for one pair of models. A profile of another pair is refused, once and aloud."""
+    """Forecasts for one pair of models. A profile of another pair is refused, once and aloud; for a
+    stated share of questions only its order of them counts, which carries over."""
 
     profile: ChatProfile | None
     worker: str
     cloud: str
+    share: float | None = None
+    """Of all questions, those that the cloud gets, 0..1; None lets the chances decide."""
     warnings: list[str] = field(default_factory=list)
+    _least_gain: float | None = field(default=None, init=False)
+    _order: QuestionModel | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        if self.profile is not None and self.share is not None:
+            self._least_gain = self.profile.gain_at_share(self.share)
+            self._order = self.profile.question
         try:
             if self.profile is not None:
                 self.profile.check(self.worker, self.cloud)
         except StaleChatProfile as error:
             self.profile = None
-            self.warnings.append(str(error))
+            if self.share is None:
+                self.warnings.append(str(error))
 
     @property
     def source(self) -> str:
         """`calibrated` or `prior`."""
         return PRIOR if self.profile is None else CALIBRATED
+
+    def in_share(self, question: str) -> bool | None:
+        """Whether the question is among those that go to the cloud; None without a share."""
+        if self._order is None or self._least_gain is None:
+            return None
+        return self._order.forecast(question).gain > self._least_gain
 
     def before(self, question: str) -> Forecast:
         """Before anyone has answered."""

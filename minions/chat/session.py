@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from minions.budget import Budget, DayBudget
+from minions.chat.drafting import chat_job, run_booked
 from minions.chat.preview import Preview, PreviewedCloud
 from minions.chat.routing import Forecaster, prepare_turn
-from minions.chat.turn import ChatReply, Route, TokensUsed, Turn
+from minions.chat.turn import DEFAULT_OUTPUT_TOKENS, ChatReply, Route, TokensUsed, Turn
 from minions.cloud.model import CloudClient, CloudResponse
 from minions.errors import (
     BeyondAbilities,
@@ -22,7 +21,7 @@ from minions.errors import (
 from minions.events import CloudDelta, Event
 from minions.offers import EXPECTED_OUTPUT_TOKENS, CloudTerms, PreparedRung
 from minions.purchase import Purchaser
-from minions.question import JobCounts, OfferView, Reply
+from minions.question import JobCounts, OfferView, Receipt, Reply
 from minions.receipt import make_receipt
 from minions.redaction import Redacted, Redactor
 from minions.store.model import LedgerEntry, Store
@@ -30,18 +29,7 @@ from minions.trace import Trace
 from router import Rung, Wishes, choose_by_value, closed_because
 from router.chat import Forecast
 from router.chat_prior import LocalDraft
-from workers import (
-    ChatJob,
-    ChatResult,
-    Effort,
-    EngineInfo,
-    JobStatus,
-    Sampling,
-    ToolCall,
-    WorkerPool,
-)
-
-MAX_ANALYSIS_TOKENS = 1024
+from workers import ChatResult, EngineInfo, JobStatus, ToolCall, WorkerPool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +106,9 @@ class ChatSession:
 
     async def _cascade(self, pool: WorkerPool) -> Answer:
         """The cloud at once, or a local draft that is looked at before anybody hears it."""
+        in_share = self.forecaster.in_share(self.turn.question)
+        if in_share is not None:
+            return await self._by_share(pool, in_share)
         reason = self._decide(self.forecast)
         if reason is not None:
             bought = await self._try_cloud(reason)
@@ -129,6 +120,16 @@ class ChatSession:
         reason = self._decide(forecast)
         bought = None if reason is None else await self._try_cloud(reason)
         return bought or _local(draft, pool.info, forecast, self._kept)
+
+    async def _by_share(self, pool: WorkerPool, in_share: bool) -> Answer:
+        """By the order of questions alone: nothing is looked at twice, so a draft is streamed."""
+        kind = "among" if in_share else "not among"
+        reason = f"{kind} the {self.forecaster.share:.0%} of questions that the cloud gets"
+        bought = await self._try_cloud(reason) if in_share else None
+        if bought is not None:
+            return bought
+        draft = await self._draft(pool, self.preview.hear)
+        return _local(draft, pool.info, self._after(draft), reason)
 
     async def _cloud_only(self) -> Answer:
         closed = self._closed()
@@ -183,7 +184,9 @@ class ChatSession:
         seen = LocalDraft(
             text=draft.text,
             calls_tools=bool(draft.tool_calls),
-            cut=draft.finish_reason == "length",
+            # At a limit of the client's own, a cut says nothing of the answer.
+            cut=draft.finish_reason == "length"
+            and self.turn.max_output_tokens >= DEFAULT_OUTPUT_TOKENS,
         )
         return self.forecaster.after(self.turn.question, seen)
 
@@ -201,9 +204,11 @@ class ChatSession:
     async def _attempt(
         self, pool: WorkerPool, on_text: Callable[[str], None] | None = None
     ) -> ChatResult:
-        job = self._job(pool.info)
+        job = chat_job(self.turn, self.run_id, pool.info)
+        if self.turn.effort not in (None, job.effort):
+            self.warnings.append(f"reasoning effort changes nothing with {pool.info.model}")
         with self.trace.step("draft", model=pool.info.model, effort=job.effort.value) as facts:
-            result = await self._run(pool, job, on_text)
+            result = await run_booked(job, pool, self.store, self.run_id, on_text)
             facts["status"], facts["text"] = result.status.value, result.text
             facts["analysis"], facts["error"] = result.analysis, result.error
             facts["logprob"], facts["finish_reason"] = result.logprob, result.finish_reason
@@ -211,63 +216,6 @@ class ChatSession:
         if not self.turn.parallel_tool_calls:
             result = replace(result, tool_calls=result.tool_calls[:1])
         return result
-
-    async def _run(
-        self, pool: WorkerPool, job: ChatJob, on_text: Callable[[str], None] | None
-    ) -> ChatResult:
-        """Run and book the job, also when the caller leaves meanwhile (Law 2)."""
-        try:
-            result = await pool.chat(job, on_text)
-        except asyncio.CancelledError:
-            left = ChatResult(job_id=job.job_id, status=JobStatus.FAILED, error="cancelled")
-            await self.store.record_ledger([self._entry(left, pool.info, outcome="cancelled")])
-            raise
-        entry = self._entry(result, pool.info, outcome=result.status.value)
-        await self.store.record_ledger([entry])
-        return result
-
-    def _job(self, worker: EngineInfo) -> ChatJob:
-        turn = self.turn
-        effort = turn.effort or Effort.LOW
-        if effort not in worker.efforts:
-            if turn.effort is not None:
-                self.warnings.append(f"reasoning effort changes nothing with {worker.model}")
-            effort = Effort.NONE if Effort.NONE in worker.efforts else worker.efforts[0]
-        return ChatJob(
-            job_id=f"job_{self.run_id}",
-            messages=turn.messages,
-            tools=turn.tools,
-            tool_choice=turn.tool_choice,
-            effort=effort,
-            max_analysis_tokens=min(MAX_ANALYSIS_TOKENS, turn.max_output_tokens),
-            sampling=Sampling(
-                temperature=turn.temperature or 0.0,
-                seed=turn.seed,
-                max_output_tokens=turn.max_output_tokens,
-            ),
-            stop=turn.stop,
-        )
-
-    def _entry(self, result: ChatResult, worker: EngineInfo, *, outcome: str) -> LedgerEntry:
-        """The local call in the ledger; its price is unknown, not 0."""
-        usage = result.usage
-        return LedgerEntry(
-            run_id=self.run_id,
-            kind="local",
-            model=worker.model,
-            purpose="chat",
-            outcome=outcome,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.prompt_tokens - usage.prefilled_tokens,
-            completion_tokens=usage.output_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cost_nano_usd=None,
-            price_snapshot=None,
-            usage_reported=outcome != "cancelled",
-            call_key=result.job_id,
-            attempt=1,
-            created_at=time.time(),
-        )
 
     # ---- the cloud ----
 
@@ -321,22 +269,23 @@ class ChatSession:
 
     # ---- the reply ----
 
-    async def _reply(self, answer: Answer) -> ChatReply:
-        entries = await self.store.ledger(self.run_id)
-        offer = self.prepared.offer
+    def _receipt(self, entries: Sequence[LedgerEntry]) -> Receipt:
+        offer, snapshot = self.prepared.offer, self.terms.prices.snapshot_id
         method = (
             f"one call to {self.terms.model} with this conversation: {offer.prompt_tokens} prompt "
-            f"tokens, {EXPECTED_OUTPUT_TOKENS} output tokens, nothing cached, prices of "
-            f"{self.terms.prices.snapshot_id}"
+            f"tokens, {EXPECTED_OUTPUT_TOKENS} output tokens, nothing cached, prices of {snapshot}"
         )
-        receipt = make_receipt(
+        return make_receipt(
             entries,
             offer.expected_usd,
             method,
-            self.terms.prices.snapshot_id,
+            snapshot,
             local_s=round(self.local_s, 3),
             redacted=self.hidden,
         )
+
+    async def _reply(self, answer: Answer) -> ChatReply:
+        entries = await self.store.ledger(self.run_id)
         n_local = sum(entry.kind == "local" for entry in entries)
         reply = Reply(
             answer=answer.text,
@@ -346,7 +295,7 @@ class ChatSession:
             p_correct_source=self.forecaster.source,
             coverage=1.0,
             jobs=JobCounts(answered=n_local),
-            receipt=receipt,
+            receipt=self._receipt(entries),
             reason=answer.reason,
             offers=(_view(self.prepared, self._closed()),),
             warnings=tuple(self.warnings),

@@ -16,9 +16,9 @@ from workers.ray.bench import PoolFigures, measure
 def pool(
     service_ms: Annotated[
         int, typer.Option(min=1, help="Fixed time that a job takes in its slot.")
-    ] = 400,
-    slots: Annotated[int, typer.Option(min=1, max=64, help="Jobs at once per worker.")] = 4,
-    jobs_per_worker: Annotated[int, typer.Option(min=1, help="More is steadier.")] = 100,
+    ] = 300,
+    slots: Annotated[int, typer.Option(min=1, max=64, help="Jobs at once per worker.")] = 8,
+    jobs_per_worker: Annotated[int, typer.Option(min=1, help="More is steadier.")] = 320,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the Ray pool on this machine, with 1, 2, 4 and 8 workers that only wait.
@@ -40,6 +40,9 @@ def as_facts(figures: PoolFigures) -> dict[str, Any]:
     return {
         "efficiency": {str(f.n_workers): round(figures.efficiency(f), 4) for f in figures.sizes},
         "jobs_per_s": {str(f.n_workers): round(f.jobs_per_s, 2) for f in figures.sizes},
+        "driver_ms_per_job_by_size": {
+            str(f.n_workers): round(f.driver_ms_per_job, 3) for f in figures.sizes
+        },
         "n_jobs": sum(f.n_jobs for f in figures.sizes),
         "lost": sum(f.lost for f in figures.sizes),
         "doubled": sum(f.doubled for f in figures.sizes),

@@ -69,11 +69,13 @@ def up(
             "--host the address that the other machines shall use, e.g. 192.168.1.10."
         )
     make_token(token)
+    n_gpus = _usable_gpus(settings)
     plan = NodePlan(
         head=f"{host}:{port}",
         host=host,
         name=name or socket.gethostname(),
-        **_capacity(settings, workers),
+        n_gpus=n_gpus,
+        n_workers=max(n_gpus, 1) if workers is None else workers,
         token_file=token,
         is_head=True,
         temp_dir=Path(f"/tmp/minions-ray-{os.getuid()}"),
@@ -139,11 +141,13 @@ def join(
     """Lend this machine to a cluster. It may sleep, leave and come back at any time."""
     settings = load_settings(state_dir=state_dir)
     address = head if ":" in head else f"{head}:{DEFAULT_PORT}"
+    n_gpus = _usable_gpus(settings)
     plan = NodePlan(
         head=address,
         host=host or own_address(address),
         name=name or socket.gethostname(),
-        **_capacity(settings, workers),
+        n_gpus=n_gpus,
+        n_workers=max(n_gpus, 1) if workers is None else workers,
         token_file=token_file or default_token_file(settings),
         fixed_ports=fixed_ports,
     )
@@ -161,18 +165,17 @@ def default_token_file(settings: Settings) -> Path:
     return node_folder(settings) / "token"
 
 
-def _capacity(settings: Settings, workers: int | None) -> dict[str, int]:
-    """How many GPUs this machine offers, and how many workers may run on it."""
+def _usable_gpus(settings: Settings) -> int:
+    """Cards that this machine's llama.cpp can use."""
     machine = probe_machine(settings.models_dir)
-    n_gpus = len(machine.gpus) if machine.gpu_offload else 0
-    return {"n_gpus": n_gpus, "n_workers": workers if workers is not None else max(n_gpus, 1)}
+    return len(machine.gpus) if machine.gpu_offload else 0
 
 
 def _run(plan: NodePlan, settings: Settings, foreground: bool) -> None:
     if foreground:
         command = start_command(plan)
         err.print(f"[dim]{escape(plan.name)}: node of {plan.head}; ends when it is stopped[/]")
-        os.execvp(command[0], command)  # noqa: S606 - the unit watches Ray's own process
+        os.execvp(command[0], command)
     err.print("[dim]starting Ray ...[/]")
     start_here(plan, node_folder(settings))
 

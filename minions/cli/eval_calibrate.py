@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from eval.report.wording import number_interval
+from eval.report.wording import number_interval, percent_interval
 from minions.cli.common import JsonOption, out
 from minions.errors import BadRequest
 from minions.profiles import read_calibration
@@ -224,16 +224,18 @@ def _quality_cells(quality: FitQuality) -> tuple[str, str, str, str]:
 
 
 def _show_replay(result: Replay) -> None:
-    table = Table("threshold", "kept local", "accuracy", "of cloud's", "loss", "USD", box=None)
+    table = Table(
+        "threshold", "local", "right", "of cloud's", "loss", "USD", "of cloud's", box=None
+    )
     for point in result.curve:
-        relative = point.relative_accuracy
         table.add_row(
             f"{point.threshold:g}",
             f"{point.kept_local:.1%}",
             f"{point.accuracy:.3f}",
-            "unknown" if relative is None else f"{relative:.1%}",
+            percent_interval(point.of_cloud),
             f"{point.loss:.3f}",
             "unknown" if point.usd is None else f"{point.usd:.4f}",
+            percent_interval(point.usd_of_cloud),
         )
     out.print(table)
     ranked = "unknown" if result.apgr is None else f"{result.apgr:.3f}"

@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,8 +31,9 @@ from minions.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from eval.calibrate import CalibrationReport
+    from eval.datasets.registry import Dataset
     from eval.experiment_plan import Experiment, Quote
-    from eval.run import Plan, RunResult
+    from eval.plan import Plan, RunResult
 
 PROFILE, PAGE, FIGURES = "profile.json", "README.md", "figures.json"
 
@@ -78,15 +80,19 @@ def experiment(
     chosen = load_experiment(cuad)
     found = run_resumable(_quote(settings, chosen))
     if estimate:
-        out.print(
-            f"at most about ${found.usd:.2f} at the prices of {settings.cloud_model}: "
-            f"{found.n_questions} questions, documents of {found.document_tokens:,} tokens"
-        )
+        _show_quote(found, settings)
         return
     cap = dollars("--budget-usd", budget_usd)
     with _cloud(settings, paid) as ready:
         ended = run_resumable(_run(ready, chosen, folder, cap))
     _show(ended, chosen, found, docs, simulated=not paid)
+
+
+def _show_quote(found: Quote, settings: Settings) -> None:
+    out.print(
+        f"at most about ${found.usd:.2f} at the prices of {settings.cloud_model}: "
+        f"{found.n_questions} questions, documents of {found.document_tokens:,} tokens"
+    )
 
 
 @contextlib.contextmanager
@@ -110,15 +116,15 @@ async def _quote(settings: Settings, chosen: Experiment) -> Quote:
         )
 
 
-async def _run(settings: Settings, chosen: Experiment, folder: Path, cap: Any) -> _Ended:
+async def _run(settings: Settings, chosen: Experiment, folder: Path, cap: Decimal | None) -> _Ended:
     """Learn the chances on some documents, then compare the strategies on others."""
     from eval.experiment_plan import LEARN_STRATEGIES, SEED, STRATEGIES, learn
-    from eval.run import Plan
+    from eval.plan import Plan
     from eval.strategies import parse_strategies
 
     common = Options(target=settings.target, redact=settings.redact)
 
-    def plan(dataset: Any, labels: tuple[str, ...]) -> Plan:
+    def plan(dataset: Dataset, labels: tuple[str, ...]) -> Plan:
         return Plan(
             dataset=dataset,
             strategies=parse_strategies(labels, common),

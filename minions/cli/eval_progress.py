@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from minions.cli.common import err
 
 if TYPE_CHECKING:
-    from eval.run import Progress
+    from eval.plan import Progress
 
 
 def tell_progress(progress: Progress) -> None:

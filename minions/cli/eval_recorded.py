@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 RUNS = "runs.jsonl"
 DECIMALS = 6
+LEGEND = (
+    "gold shown: share of the runs in which a quote of gold evidence was shown; where found: of "
+    "those in which a worker had found it; * what the product sends"
+)
 
 
 def recorded(
@@ -88,13 +92,14 @@ def _show_evidence(found: RecordedEvidence) -> None:
         f"{found.n_companies} companies; the same worker answers"
     )
     table = Table(box=None, padding=(0, 1), header_style="dim", title=title, title_justify="left")
-    for heading in ("shown to the supervisor", "gold shown", "where found", "$ reading", "$ whole"):
-        table.add_column(heading, justify="left" if heading.startswith("shown") else "right")
+    for heading in ("shown", "gold shown", "where found", "$ reading", "$ whole"):
+        table.add_column(heading, justify="left" if heading == "shown" else "right")
     table.add_row("as recorded", *_side_cells(found.recorded))
     for budget, side in found.ours.items():
-        sent = " (as the product)" if int(budget) == found.default_budget else ""
-        table.add_row(f"our {budget} tokens{sent}", *_side_cells(side))
+        sent = "*" if int(budget) == found.default_budget else ""
+        table.add_row(f"{budget} tokens{sent}", *_side_cells(side))
     out.print(table)
+    out.print(f"[dim]{LEGEND}[/]")
     side = found.ours[str(found.default_budget)]
     out.print(
         f"reading costs {percent_interval(side.reading_of_recorded)} of the recorded, the whole "

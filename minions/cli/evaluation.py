@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
 
-from eval.items import DatasetName
 from minions.app import open_app
 from minions.cli.common import (
     CloudOption,
@@ -32,6 +31,20 @@ from minions.cli.eval_recorded import recorded
 from minions.cli.eval_report import figures_json, report
 from minions.cli.eval_retrieval import retrieval
 from minions.cli.eval_routing import routing
+from minions.cli.run_options import (
+    BudgetOption,
+    CacheOption,
+    DataOption,
+    DatasetArgument,
+    DocumentsOption,
+    FolderOption,
+    JudgeOption,
+    LimitOption,
+    ParallelOption,
+    RetryOption,
+    SeedOption,
+    StrategiesOption,
+)
 from minions.cli.wishes import CalibrationOption, EffortOption, PrivacyOption
 from minions.question import Options
 from minions.settings import Settings, load_settings
@@ -39,7 +52,7 @@ from router import Rung
 from workers import Effort
 
 if TYPE_CHECKING:
-    from eval.run import Plan, RunResult
+    from eval.plan import Plan, RunResult
 
 evaluation = typer.Typer(no_args_is_help=True, help="Measure accuracy and dollars.")
 
@@ -58,39 +71,18 @@ evaluation.command("routing")(routing)
 
 @evaluation.command("run")
 def run(
-    dataset: Annotated[DatasetName, typer.Argument(help="Which labelled questions.")],
-    data: Annotated[
-        Path | None, typer.Option(help="The dataset's folder or file; none for `generated`.")
-    ] = None,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="local, cloud, rag, minion, minions, ladder@TARGET or ladder:RUNG. Again for more."
-        ),
-    ] = None,
-    documents: Annotated[
-        int | None, typer.Option(min=1, help="Only so many documents, drawn with --seed.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many items, each kind in its share.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of both draws.")] = 0,
-    folder: Annotated[
-        Path, typer.Option("--out", help="The run's folder; one that is there is gone on with.")
-    ] = Path("eval-run"),
-    parallel: Annotated[int, typer.Option(min=1, max=64, help="Items at the same time.")] = 1,
-    budget_usd: Annotated[
-        str | None, typer.Option(help="Hard stop: what this run may pay in dollars, all told.")
-    ] = None,
-    cache: Annotated[
-        bool, typer.Option(help="Keep the cloud's answers, and take kept ones.")
-    ] = True,
-    retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Ask again what ended in an error.")
-    ] = False,
-    judge: Annotated[
-        str | None, typer.Option(help="Cloud model that judges answers, beside the rules.")
-    ] = None,
+    dataset: DatasetArgument,
+    data: DataOption = None,
+    strategy: StrategiesOption = None,
+    documents: DocumentsOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    folder: FolderOption = Path("eval-run"),
+    parallel: ParallelOption = 1,
+    budget_usd: BudgetOption = None,
+    cache: CacheOption = True,
+    retry_errors: RetryOption = False,
+    judge: JudgeOption = None,
     privacy: PrivacyOption = Rung.DOCUMENT,
     effort: EffortOption = Effort.NONE,
     calibration: CalibrationOption = None,
@@ -106,7 +98,7 @@ def run(
     answered twice and no cloud call is paid twice.
     """
     from eval.datasets.registry import load_dataset  # numpy and the like take a second to load
-    from eval.run import Plan
+    from eval.plan import Plan
     from eval.strategies import parse_strategies
 
     settings = load_settings(

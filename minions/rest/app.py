@@ -65,6 +65,8 @@ def create_app(settings: Settings, *, loopback: bool = True) -> FastAPI:
         async with open_app(settings) as app, writing(EventLog(store=app.store)) as events:
             office = _office(app, events, meters)
             api.state.office = office
+            if app.desk.auditor is not None:
+                app.desk.auditor.open(meters.watch)
             await office.resume()
             try:
                 yield

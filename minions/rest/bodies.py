@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from minions.question import StrategyName
 from router import Rung
@@ -18,10 +18,36 @@ MAX_INLINE_CHARS = 10_000_000
 MAX_USD = 1_000_000
 AN_ID = "doc_0123456789abcdef01234567"
 
-DocumentId = Annotated[str, Field(min_length=1, max_length=200)]
-Dollars = Annotated[
-    Decimal, Field(ge=0, le=MAX_USD, allow_inf_nan=False, max_digits=18, decimal_places=9)
+EXAMPLES = [
+    {"question": "Which law governs?", "documents": [AN_ID]},
+    {
+        "question": "What does each pump cost?",
+        "documents": [{"name": "offer.txt", "text": "Each pump costs $4,250."}],
+        "privacy": "local",
+    },
 ]
+
+DocumentId = Annotated[str, Field(min_length=1, max_length=200)]
+BILLIONTH = Decimal("1e-9")
+Dollars = Annotated[
+    Decimal,
+    Field(ge=0, le=MAX_USD, allow_inf_nan=False),
+    AfterValidator(lambda usd: usd.quantize(BILLIONTH)),
+]
+"""The ledger counts in billionths of a dollar, so smaller parts are rounded."""
+
+
+def _described(schema: dict[str, Any]) -> None:
+    """Show examples, and say what `_has_one_source` asks for, in the words of JSON Schema."""
+    nothing, something = {"type": "null"}, {"not": {"type": "null"}}
+    schema["examples"] = EXAMPLES
+    schema["oneOf"] = [
+        {
+            "required": [given],
+            "properties": {given: something, absent: nothing},
+        }
+        for given, absent in (("documents", "collection"), ("collection", "documents"))
+    ]
 
 
 class InlineDocument(BaseModel):
@@ -35,13 +61,16 @@ class InlineDocument(BaseModel):
 class QuestionBase(BaseModel):
     """What is asked, of what, and under which wishes."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_described)
     question: str = Field(min_length=1, max_length=MAX_QUESTION_CHARS, pattern=r"\S")
-    documents: list[DocumentId | InlineDocument] = Field(
-        default_factory=list, max_length=MAX_DOCUMENTS, description="Ids or inline texts."
+    documents: list[DocumentId | InlineDocument] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_DOCUMENTS,
+        description="Ids or inline texts.",
     )
-    collection: str | None = Field(
-        default=None, max_length=200, description="Instead of documents: all of this collection."
+    collection: DocumentId | None = Field(
+        default=None, description="Instead of documents: all of this collection."
     )
     strategy: StrategyName = Field(default=StrategyName.LADDER, description="How to answer.")
     privacy: Rung = Field(
@@ -72,7 +101,7 @@ class QuestionBase(BaseModel):
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        if bool(self.documents) == (self.collection is not None):
+        if (self.documents is None) == (self.collection is None):
             raise ValueError("give either documents (at least one) or a collection")
         return self
 
@@ -80,18 +109,6 @@ class QuestionBase(BaseModel):
 class QuestionBody(QuestionBase):
     """One question."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"question": "Which law governs?", "documents": [AN_ID], "wait": True},
-                {
-                    "question": "What does each pump cost?",
-                    "documents": [{"name": "offer.txt", "text": "Each pump costs $4,250."}],
-                    "privacy": "local",
-                },
-            ]
-        }
-    )
     wait: bool = Field(default=False, description="Answer in this response instead of 202.")
     background: bool = Field(
         default=False, description="Go on though the client leaves its stream or its connection."
@@ -100,10 +117,6 @@ class QuestionBody(QuestionBase):
 
 class EstimateBody(QuestionBase):
     """A question whose price is asked. The same fields as a question's."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"question": "Which law governs?", "documents": [AN_ID]}]}
-    )
 
 
 class BuyBody(BaseModel):

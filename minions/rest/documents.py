@@ -67,7 +67,7 @@ async def delete_document(
 @router.get(
     "/{document_id}/content",
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}},
+    responses={200: {"content": {"*/*": {}}}},
 )
 async def get_content(office: OfficeOf, caller: Seeing, document_id: DocumentId) -> Response:
     """The file as it was uploaded."""

@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+from starlette.status import HTTP_405_METHOD_NOT_ALLOWED
 
 from minions.errors import BadRequest, MinionsError, Unauthorized
 from minions.telemetry.logs import masked
@@ -46,6 +48,17 @@ class ErrorBody(BaseModel):
 
 def _described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": MEANINGS[status]} for status in statuses}
+
+
+def in_json(responses: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """The same for routes whose success is no JSON: the framework would describe their errors in
+    the type of the success."""
+    schema = {"$ref": f"#/components/schemas/{ErrorBody.__name__}"}
+    content = {"application/json": {"schema": schema}}
+    return {
+        status: {"description": response["description"], "content": content}
+        for status, response in responses.items()
+    }
 
 
 MEANINGS = {
@@ -98,9 +111,11 @@ def add_errors(api: FastAPI) -> None:
         return envelope(400, f"Invalid request: {wrong}", BadRequest.code)
 
     @api.exception_handler(HTTPException)
-    async def framework(_request: Request, error: HTTPException) -> JSONResponse:
+    async def framework(request: Request, error: HTTPException) -> JSONResponse:
         code = CODES.get(error.status_code, "http_error")
         headers = dict(error.headers or {})
+        if error.status_code == HTTP_405_METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(request))
         return envelope(error.status_code, str(error.detail), code, headers=headers)
 
     @api.exception_handler(Exception)
@@ -108,6 +123,19 @@ def add_errors(api: FastAPI) -> None:
         log.error("defect", exc_info=error)
         message = f"A defect of the service ({type(error).__name__}). Its log has more."
         return envelope(500, message, MinionsError.code)
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be done with this path, by any of its routes: the first one knows only its own."""
+    path = request.url.path
+    described = request.app.openapi()["paths"].items()
+    found = [methods for template, methods in described if _fits(template, path)]
+    return sorted({method.upper() for methods in found for method in methods})
+
+
+def _fits(template: str, path: str) -> bool:
+    regex, _, _ = compile_path(template)
+    return regex.fullmatch(path) is not None
 
 
 def _headers(error: MinionsError) -> dict[str, str] | None:

@@ -17,12 +17,15 @@ from eval.report.page import report_page
 from eval.rows import MANIFEST, RunFolder, read_run
 from minions.errors import MinionsError, NotFound
 from minions.rest.access import Administering
-from minions.rest.errors import ERRORS
+from minions.rest.errors import ERRORS, in_json
 from minions.rest.listing import whole_list
 from minions.rest.office import Office, OfficeOf
 
 router = APIRouter(
-    prefix="/v1/evals", tags=["evaluations"], responses=ERRORS, dependencies=[Administering]
+    prefix="/v1/evals",
+    tags=["evaluations"],
+    responses=in_json(ERRORS),
+    dependencies=[Administering],
 )
 EvalId = Annotated[
     str,

@@ -15,14 +15,14 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from minions.event_json import ending
 from minions.eventlog import DONE
 from minions.rest.access import Asking
-from minions.rest.errors import ERRORS
+from minions.rest.errors import ERRORS, in_json
 from minions.rest.office import Office, OfficeOf
 from minions.rest.questions import QuestionId, run_of
 from minions.store.model import RunRecord
 from minions.store.rules import UNFINISHED
 from minions.store.service import RunEvent
 
-router = APIRouter(prefix="/v1/questions", tags=["questions"], responses=ERRORS)
+router = APIRouter(prefix="/v1/questions", tags=["questions"], responses=in_json(ERRORS))
 RETRY_MS = 500
 """What browsers wait before they come back: less than the grace that the office gives."""
 
@@ -59,7 +59,7 @@ async def events(
 
 async def _complete(office: Office, run: RunRecord) -> None:
     """Give a run that ended elsewhere its last events: the command line keeps none."""
-    if run.run_id in office.tasks or run.status in UNFINISHED:
+    if office.events.is_live(run.run_id) or run.status in UNFINISHED:
         return
     kept = await office.app.store.events(run.run_id)
     if kept and kept[-1].kind == DONE:

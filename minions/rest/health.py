@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from minions.app import App
 from minions.errors import MinionsError
 from minions.rest.access import Administering
-from minions.rest.errors import ERRORS
+from minions.rest.errors import ERRORS, in_json
 from minions.rest.office import OfficeOf
 from minions.telemetry.metrics import MEDIA_TYPE
 from workers import WorkerError
@@ -43,7 +43,7 @@ async def ready(office: OfficeOf) -> JSONResponse:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **ERRORS},
+    responses={200: {"content": {"text/plain": {}}}, **in_json(ERRORS)},
     dependencies=[Administering],
 )
 async def metrics(office: OfficeOf) -> Response:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
 from minions.app import App, chunk_tokens
 from minions.egress import EgressReport, document_ids
-from minions.errors import BadRequest, NotFound
+from minions.errors import NotFound
 from minions.estimate import estimate
 from minions.rest.access import Asking
 from minions.rest.bodies import EstimateBody
@@ -43,12 +44,12 @@ async def get_savings(
     office: OfficeOf,
     caller: Asking,
     since: Annotated[
-        str | None, Query(max_length=10, description="A UTC day.", examples=["2026-01-31"])
+        date | None, Query(description="Only what was asked from this UTC day on.")
     ] = None,
 ) -> dict[str, Any]:
     """What was paid, what the cloud alone would have cost, and what this machine cost."""
     store = office.app.store
-    begin = None if since is None else _day(since)
+    begin = None if since is None else day_start(since.isoformat())
     ledger = await store.ledger(owner=caller.owner)
     runs = await store.list_runs(ALL_RUNS, caller.owner)
     result = savings(ledger, runs, local_rates(office.app.settings), begin)
@@ -86,10 +87,3 @@ async def _names(app: App, owner: str, calls: Sequence[EgressEntry]) -> dict[str
         with contextlib.suppress(NotFound):  # deleted since: the record outlives it
             names[document_id] = (await app.store.document_summary(document_id, owner)).name
     return names
-
-
-def _day(text: str) -> float:
-    try:
-        return day_start(text)
-    except (ValueError, OverflowError):
-        raise BadRequest(f"`since` must be a day such as 2026-01-31, not {text!r}.") from None

@@ -56,6 +56,8 @@ class Office:
     _followers: Counter[str] = field(default_factory=Counter, init=False)
     _given_up: set[str] = field(default_factory=set, init=False)
     _leaving: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _endings: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    """By run id: what is still to be told of a run whose work is over."""
 
     def __post_init__(self) -> None:
         self._turns = asyncio.Semaphore(self.app.settings.max_running)
@@ -95,6 +97,7 @@ class Office:
             self._background.add(record.run_id)
         task = self.tasks.get(record.run_id)
         if task is None:
+            self.events.expect(record.run_id)
             task = asyncio.create_task(self._work(record))
             self.tasks[record.run_id] = task
             task.add_done_callback(lambda done: self._forget(record.run_id, done))
@@ -131,6 +134,8 @@ class Office:
         self._given_up.add(run_id)
         task.cancel()
         await asyncio.wait({task})
+        if run_id in self._endings:
+            await asyncio.wait({self._endings[run_id]})
 
     @contextlib.asynccontextmanager
     async def followed(self, run_id: str) -> AsyncGenerator[None, None]:
@@ -157,6 +162,7 @@ class Office:
         for task in stopped:
             task.cancel()
         await asyncio.gather(*stopped, return_exceptions=True)
+        await asyncio.gather(*self._endings.values(), return_exceptions=True)
 
     async def _work(self, record: RunRecord) -> Reply | None:
         run_id = record.run_id
@@ -165,7 +171,7 @@ class Office:
             with structlog.contextvars.bound_contextvars(question_id=run_id):
                 return await self._in_turn(record)
         finally:
-            await self._end(run_id)
+            self._endings[run_id] = asyncio.create_task(self._end(run_id))
 
     async def _in_turn(self, record: RunRecord) -> Reply | None:
         self.events.add(record.run_id, "status", {"status": "queued"})
@@ -187,6 +193,14 @@ class Office:
         return observe
 
     async def _end(self, run_id: str) -> None:
+        """Beside the answer, which need not wait for it: tell who follows, and count."""
+        try:
+            await self._tell_end(run_id)
+        finally:
+            self._given_up.discard(run_id)
+            del self._endings[run_id]
+
+    async def _tell_end(self, run_id: str) -> None:
         """Tell how it ended; one that was only stopped has not ended, and will go on."""
         if run_id in self._given_up:
             await self._mark_cancelled(run_id)
@@ -194,8 +208,9 @@ class Office:
         if run.status not in UNFINISHED:
             for kind, data in ending(run):
                 self.events.add(run_id, kind, data)
-            await self._measure(run)
         await self.events.close(run_id)
+        if run.status not in UNFINISHED:
+            await self._measure(run)
 
     async def _mark_cancelled(self, run_id: str) -> None:
         run = await self.app.store.get_run(run_id)
@@ -211,7 +226,8 @@ class Office:
     def _forget(self, run_id: str, task: Work) -> None:
         del self.tasks[run_id]
         self._background.discard(run_id)
-        self._given_up.discard(run_id)
+        if run_id not in self._endings:  # stopped before it began
+            self.events.drop(run_id)
         if not task.cancelled():
             task.exception()  # its outcome is in the store; here it is only marked as seen
 

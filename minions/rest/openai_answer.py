@@ -15,6 +15,7 @@ from minions.errors import BadRequest, Cancelled, DocumentTooLarge
 from minions.question import Question
 from minions.rest.bodies import MAX_DOCUMENTS, MAX_QUESTION_CHARS
 from minions.rest.office import Office
+from minions.rest.openai_wishes import worker_name
 from minions.store.model import RunRecord, RunStatus
 from workers import Role
 
@@ -140,7 +141,7 @@ async def _ask_documents(office: Office, turn: Turn, record: RunRecord, say: Say
     desk = office.app.desk
     return ChatReply(
         run_id=run.run_id,
-        model=desk.worker_name if is_local else desk.terms.model,
+        model=worker_name(desk.worker_name) if is_local else desk.terms.model,
         text=text,
         finish_reason="stop",
         usage=TokensUsed.of(await store.ledger(run.run_id)),

@@ -35,6 +35,7 @@ from minions.rest.openai_parts import (
     tool_of,
 )
 from minions.rest.openai_stream import (
+    ANSWERS,
     DONE,
     HEADERS,
     KEEPALIVE,
@@ -198,7 +199,7 @@ class _Head:
         }
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@router.post("/v1/chat/completions", response_model=None, responses=ANSWERS)
 async def complete(request: Request, office: OfficeOf, caller: Asking, body: ChatBody) -> Response:
     """The next turn of a conversation, by the local model or the cloud, whichever pays off; with
     files or long texts in it, an answer from them with citations. The receipt is in `minions`."""
@@ -244,7 +245,7 @@ async def _events(head: _Head, answering: Answering, *, with_usage: bool) -> Asy
     try:
         async for piece in answering.pieces():
             yield _delta(chunk, {"content": piece}) if piece else KEEPALIVE
-        reply = answering.task.result()
+        reply = answering.reply()
     except Exception as error:  # noqa: BLE001 - the status is sent: an event must tell it
         yield data_line(failure_json(error))
         return

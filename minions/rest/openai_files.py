@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 from minions.rest import documents
 from minions.rest.access import Filing, Seeing
 from minions.rest.documents import DocumentId
-from minions.rest.errors import ERRORS
+from minions.rest.errors import ERRORS, MAY_FAIL
 from minions.rest.listing import WantedOf, list_json
 from minions.rest.office import OfficeOf
 from minions.store.summary import DocumentSummary
@@ -19,7 +19,7 @@ PURPOSE = "user_data"
 """Of every file in lists: it is read to answer questions, whatever it was called at first."""
 
 
-@router.post("")
+@router.post("", responses=MAY_FAIL)
 async def upload(
     office: OfficeOf,
     caller: Filing,

@@ -37,7 +37,7 @@ from minions.rest.openai_parts import (
 )
 from minions.rest.openai_response_events import ResponseEvents
 from minions.rest.openai_shelf import ResponseShelf, Shelved
-from minions.rest.openai_stream import HEADERS, MEDIA_TYPE, Answering
+from minions.rest.openai_stream import ANSWERS, HEADERS, MEDIA_TYPE, Answering
 from minions.rest.openai_wishes import MinionsWishes, route_of
 from minions.settings import Settings
 from workers import Message, Role
@@ -199,7 +199,7 @@ class _Draft:
         return (*begun, Said(message=answer))
 
 
-@router.post("", response_model=None)
+@router.post("", response_model=None, responses=ANSWERS)
 async def respond(
     request: Request, office: OfficeOf, caller: Asking, shelf: ShelfOf, body: ResponsesBody
 ) -> Response:
@@ -240,7 +240,7 @@ async def _stream(draft: _Draft, answering: Answering) -> AsyncIterator[str]:
         async for piece in answering.pieces():
             for line in events.say(piece):
                 yield line
-        done = draft.finish(answering.task.result())
+        done = draft.finish(answering.reply())
     except Exception as error:  # noqa: BLE001 - the status is sent: an event must tell it
         yield events.fail(draft.head(), error)
         return
@@ -272,12 +272,12 @@ def annotations_json(reply: ChatReply) -> list[dict[str, Any]]:
 
 
 def usage_json(used: TokensUsed) -> dict[str, Any]:
-    """Tokens of all model calls, local and cloud."""
+    """Tokens of all model calls, local and cloud. Nothing is asked to be written to a cache."""
     return {
         "input_tokens": used.prompt,
         "output_tokens": used.completion,
         "total_tokens": used.prompt + used.completion,
-        "input_tokens_details": {"cached_tokens": used.cached},
+        "input_tokens_details": {"cached_tokens": used.cached, "cache_write_tokens": 0},
         "output_tokens_details": {"reasoning_tokens": used.reasoning},
     }
 

@@ -13,7 +13,7 @@ from fastapi import Request
 
 from minions.chat.turn import ChatReply
 from minions.errors import Cancelled, MinionsError
-from minions.rest.errors import error_json
+from minions.rest.errors import MAY_FAIL, error_json
 from minions.rest.openai_answer import Work
 
 BEGIN_S = 1.0
@@ -25,6 +25,11 @@ POLL_S = 0.1
 KEEPALIVE = ": keep-alive\n\n"
 DONE = "data: [DONE]\n\n"
 MEDIA_TYPE = "text/event-stream"
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {}, MEDIA_TYPE: {}}},
+    **MAY_FAIL,
+}
+"""What a route that may stream can answer, for the API's description."""
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """No proxy may hold the pieces back."""
 
@@ -33,8 +38,9 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 class Answering:
     """A turn that is being answered."""
 
-    task: asyncio.Task[ChatReply] = field(init=False)
     work: Work
+    keepalive_s: float = KEEPALIVE_S
+    task: asyncio.Task[ChatReply] = field(init=False)
     _pieces: asyncio.Queue[str | None] = field(default_factory=asyncio.Queue, init=False)
     """None is the end."""
     _begun: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -58,7 +64,13 @@ class Answering:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._begun.wait(), BEGIN_S)
         if self.task.done():
-            self.task.result()
+            self.reply()
+
+    def reply(self) -> ChatReply:
+        """The finished turn. Raises what has ended it instead."""
+        if self.task.cancelled():
+            raise Cancelled("The turn was cancelled before its answer was there.")
+        return self.task.result()
 
     async def pieces(self) -> AsyncGenerator[str, None]:
         """The pieces as they come, an empty one after each long silence. Leaving it early gives the
@@ -71,7 +83,7 @@ class Answering:
 
     async def _next(self) -> str | None:
         try:
-            return await asyncio.wait_for(self._pieces.get(), KEEPALIVE_S)
+            return await asyncio.wait_for(self._pieces.get(), self.keepalive_s)
         except TimeoutError:
             return ""
 
@@ -82,7 +94,7 @@ class Answering:
                 await asyncio.wait({self.task}, timeout=POLL_S)
                 if not self.task.done() and await request.is_disconnected():
                     raise Cancelled("The client left before the answer was there.")
-            return self.task.result()
+            return self.reply()
         finally:
             await self._give_up()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from minions.chat.turn import Route
@@ -11,6 +13,9 @@ from minions.rest.bodies import MAX_DOCUMENTS, DocumentId, Dollars
 from minions.settings import Settings
 from router import Rung
 from workers import Effort
+
+SERVED = "served-model"
+"""A worker behind a URL that names no model."""
 
 
 class MinionsWishes(BaseModel):
@@ -58,7 +63,15 @@ class MinionsWishes(BaseModel):
 def routes(settings: Settings) -> dict[str, Route]:
     """Every name that a client may use as a model, and who answers to it."""
     names = {route.value: route for route in Route}
-    return {settings.cloud_model: Route.CLOUD, settings.model: Route.LOCAL, **names}
+    worker = worker_name(settings.model)
+    return {settings.cloud_model: Route.CLOUD, worker: Route.LOCAL, **names}
+
+
+def worker_name(model: str) -> str:
+    """A worker as its users may call it: no path and no address of this machine is shown."""
+    if model.endswith(".gguf"):
+        return PurePath(model).stem
+    return model.partition("#")[2] or SERVED if "://" in model else model
 
 
 def route_of(model: str, settings: Settings) -> Route:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from minions.app import App
-from minions.errors import BadRequest
+from minions.errors import BadRequest, Contradiction
 from minions.question import Options, Question, StrategyName
 from minions.rest.access import Asking, Caller
 from minions.rest.bodies import BuyBody, InlineDocument, QuestionBase, QuestionBody
@@ -103,17 +103,17 @@ async def buy(
 
 
 def climbing(question: Question, body: BuyBody) -> Question:
-    """The same question, to be answered at this rung. Raises BadRequest past its own ceiling."""
+    """The same question, to be answered at this rung. Raises Contradiction past its own ceiling."""
     options = question.options
     if not options.privacy.allows(body.rung):
-        raise BadRequest(
+        raise Contradiction(
             f"The question was asked with the privacy ceiling `{options.privacy}`, so the rung "
             f"`{body.rung}` can't be bought for it. Ask anew with a higher ceiling."
         )
     wishes = replace(
         options, strategy=StrategyName.LADDER, rung=body.rung, stop_early=False, fresh=False
     )
-    return replace(question, options=wishes)
+    return _checked(replace(question, options=wishes))
 
 
 async def run_of(office: Office, caller: Caller, question_id: str) -> RunRecord:
@@ -152,12 +152,21 @@ def _started(office: Office, record: RunRecord, *, background: bool) -> Work | N
 
 async def question_of(app: App, owner: str, body: QuestionBase) -> Question:
     """What a body asks, with inline texts kept as documents of the owner. Raises NotFound."""
-    question = Question(
-        text=body.question.strip(),
-        document_ids=await _document_ids(app, owner, body),
-        options=_options(app, body),
+    return _checked(
+        Question(
+            text=body.question.strip(),
+            document_ids=await _document_ids(app, owner, body),
+            options=_options(app, body),
+        )
     )
-    question.options.check()
+
+
+def _checked(question: Question) -> Question:
+    """The question, unless its wishes exclude one another. Raises Contradiction."""
+    try:
+        question.options.check()
+    except BadRequest as error:
+        raise Contradiction(str(error)) from error
     return question
 
 
@@ -165,10 +174,12 @@ async def _document_ids(app: App, owner: str, body: QuestionBase) -> tuple[str, 
     if body.collection is not None:
         ids = (await app.store.get_collection(body.collection, owner)).document_ids
         if not ids:
-            raise BadRequest(f"The collection {body.collection} is empty: its documents are gone.")
+            raise Contradiction(
+                f"The collection {body.collection} is empty: its documents are gone."
+            )
         return ids
     found = []
-    for item in body.documents:
+    for item in body.documents or ():
         if isinstance(item, InlineDocument):
             text = item.text.encode(errors="replace")
             found.append((await app.add_document(text, item.name, owner)).document_id)

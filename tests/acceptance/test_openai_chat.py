@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -438,3 +439,29 @@ def test_one_key_sees_nothing_of_anothers(tmp_path: Path) -> None:
             assert mine.files.retrieve(file.id).id == file.id
         with sdk_of(http, "mk_wrong") as stranger, pytest.raises(openai.AuthenticationError):
             stranger.models.list()
+
+
+def test_a_chat_counts_as_work_and_can_be_cancelled(tmp_path: Path) -> None:
+    """What waits for a mute cloud fills the house; the next is told to come later."""
+    with (
+        sim_running() as sim,
+        served(tmp_path, cloud_url=sim.base_url, max_questions=1) as running,
+        running.client() as http,
+        running.client() as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        sim.fail_with(fault(FaultKind.TIMEOUT))
+        body = {"model": "minions-cloud", "messages": TALK}
+        waiting = pool.submit(http.post, "/v1/chat/completions", json=body)
+        until = time.monotonic() + 10
+        while sim.n_faults_waiting and time.monotonic() < until:
+            time.sleep(0.02)
+        refused = other.post("/v1/chat/completions", json=body)
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
+        (run,) = other.get("/v1/questions").json()["data"]
+        assert run["status"] == "running"
+        cancelled = other.post(f"/v1/questions/{run['id']}/cancel").json()
+        assert cancelled["status"] == "cancelled"
+        told = waiting.result(timeout=20)
+        assert (told.status_code, told.json()["error"]["code"]) == (499, "cancelled")
+        assert other.post("/v1/chat/completions", json=body).status_code == 200

@@ -160,6 +160,10 @@ def test_the_share_that_is_drawn_is_the_rate_and_never_changes() -> None:
 
 def test_agreement_is_of_what_is_said() -> None:
     assert says_the_same("$4,250", "It is $4,250.")
+    assert says_the_same("$4,250", "Birch shall pay Alder $4,250 for each pump delivered to it.")
+    assert says_the_same("Governed by the laws of the State of Oregon, it says.", "Oregon")
+    assert not says_the_same("It is not governed by the laws of the State of Oregon.", "Oregon")
+    assert not says_the_same("$4,250", "Birch shall pay Alder $4,350 for each pump delivered.")
     assert says_the_same(None, None)
     assert not says_the_same(None, "Oregon") and not says_the_same("Oregon", "Ohio")
 

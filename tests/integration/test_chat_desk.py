@@ -73,6 +73,7 @@ async def room(
     *,
     chats: bool = True,
     learned: ChatProfile | None = None,
+    share: float | None = None,
 ) -> AsyncIterator[Room]:
     pool = InlinePool(lambda: ScriptedEngine(chat_script=script, chats=chats))
 
@@ -82,7 +83,8 @@ async def room(
     async with open_house(folder, client=cloud) as house:
         desk = replace(house.desk, open_pool=open_pool)
         try:
-            yield Room(chat=ChatDesk(desk=desk, profile=learned), store=house.store)
+            chat = ChatDesk(desk=desk, profile=learned, share=share)
+            yield Room(chat=chat, store=house.store)
         finally:
             await pool.close()
 
@@ -399,3 +401,17 @@ async def test_a_promise_without_labels_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BadRequest, match="alpha needs documents"):
             await house.ask(turn(options=Options(alpha=0.1)))
         assert await house.store.list_runs() == []
+
+
+async def test_a_share_of_questions_goes_by_the_order_of_any_profile(tmp_path: Path) -> None:
+    """Its forecast gain here is .10; its questions' gains fall from 1 to 0 evenly."""
+    asked = turn()
+    async with room(
+        tmp_path, HEDGES, RecordedCloud([OSLO]), learned=profile(), share=0.95
+    ) as house:
+        among = await house.ask(asked)
+    async with room(tmp_path, HEDGES, RecordedCloud([OSLO]), learned=profile(), share=0.5) as house:
+        rest = await house.ask(asked)
+        assert len(house.heard) > 3, "what is not looked at again is streamed"
+    assert (among.reply["rung"], rest.reply["rung"]) == ("evidence", "local")
+    assert among.reply["warnings"] == [] and "not among the 50%" in rest.reply["reason"]

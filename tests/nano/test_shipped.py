@@ -42,6 +42,16 @@ def test_it_reads_a_contract(reader: NanoReader) -> None:
     assert governed.margin > escrow.margin
 
 
+def test_what_it_says_is_a_piece_of_the_chunk(reader: NanoReader) -> None:
+    """The file says of itself that it extracts: readers hold it to the text."""
+    asked = ["Who are the parties?", "When is the fee payable?", "Which law governs?", "Fee?"]
+    said = [r for r in reader.read(CONTRACT, asked) if r.value is not None]
+    assert said
+    for reading in said:
+        assert reading.value and reading.value in CONTRACT
+        assert reading.quote is not None and reading.quote in CONTRACT
+
+
 def test_reading_twice_says_the_same(reader: NanoReader) -> None:
     asked = ["When was the agreement made?"]
     assert reader.read(CONTRACT, asked) == reader.read(CONTRACT, asked)

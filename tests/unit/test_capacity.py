@@ -144,7 +144,8 @@ def test_all_at_once_waits_for_all() -> None:
 
 
 def read_trace(prefilled: int, output: int, elapsed_s: float) -> dict[str, Any]:
-    jobs = [{"prefilled_tokens": prefilled // 4, "output_tokens": output // 4}] * 4
+    job = {"prefilled_tokens": prefilled // 4, "output_tokens": output // 4}
+    jobs = [{**job, "elapsed_s": elapsed_s * share} for share in (0.2, 0.5, 0.7, 1.0)]
     steps = [
         {"name": "read", "elapsed_s": elapsed_s, "facts": {"jobs": jobs}},
         {"name": "cloud", "elapsed_s": 2.5, "facts": {}},
@@ -163,10 +164,13 @@ def test_rates_come_from_the_traces_of_a_run(tmp_path: Path) -> None:
         prefilled, output = draw.randrange(1000, 9000, 4), draw.randrange(40, 400, 4)
         seconds = prefilled / 2_000 + output / 100
         write_trace(run, row.trace_id or "", read_trace(prefilled, output, seconds))
+    reused = read_trace(8_000, 400, 9.0)
+    reused["steps"][0]["elapsed_s"] = 0.01
+    write_trace(run, rows[0].trace_id or "", reused)
     rates = rates_of(read_run(run))
     assert rates.prefill_tokens_per_s == pytest.approx(2_000, rel=1e-3)
     assert rates.decode_tokens_per_s == pytest.approx(100, rel=1e-3)
-    assert rates.explained == pytest.approx(1) and rates.n_readings == 20
+    assert rates.explained == pytest.approx(1) and rates.n_readings == 19
     assert (rates.cloud.share, rates.cloud.latency_s) == (0.5, 2.5)
     assert rates.cloud.usd_per_question == pytest.approx(0.005)
     shown = CliRunner().invoke(COMMAND, ["--run", str(run), "--json"])

@@ -35,6 +35,7 @@ def apart(*conversation: Said) -> list[Said]:
         f"What does it cost?\n\n{LONG}",
         f"What does it cost?\n\n{LONG}\n\nKind regards",
         f"{LONG}\nWhat does it cost?",
+        f"### Task:\nAnswer?\n\n{LONG}\n\n<user_query>\nWhat does it cost?\n</user_query>",
     ],
 )
 def test_the_question_is_told_from_the_text(message: str) -> None:

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from eval.datasets.registry import Dataset
 from eval.items import DatasetCard, GoldEvidence, Item, ItemDocument
+from eval.plan import Plan, Progress, RunResult
 from eval.rows import read_run
-from eval.run import Plan, Progress, RunResult, run_plan
+from eval.run import run_plan
 from eval.strategies import parse_strategies
 from minions.app import App, open_app
 from minions.cli.evaluation import evaluation
@@ -259,6 +260,7 @@ def test_wrong_commands_are_refused(tmp_path: Path, arguments: list[str], messag
     [
         (["oracle"], "there is local, cloud"),
         (["local@0.5"], "only the ladder has a target"),
+        (["ladder/nothing"], "worth dollars, such as 0.05"),
         (["ladder:local"], "the rungs to buy are evidence, passages, document"),
         (["ladder@1.5"], "chance from 0 to 1"),
         (["ladder@high"], "chance from 0 to 1"),
@@ -274,6 +276,11 @@ async def test_a_rung_that_is_bought_for_every_question_is_labelled(place: Place
     result = await place.run(plan("ladder:passages", items=ITEMS[:2]))
     assert all(set(row.outcomes or ()) == {"local", "passages"} for row in result.rows)
     assert all(row.rung == "passages" for row in result.rows)
+
+
+def test_a_ladder_by_what_an_answer_is_worth() -> None:
+    (ladder,) = parse_strategies(["ladder/0.05"], Options())
+    assert (ladder.label, ladder.options.value_usd) == ("ladder/0.05", Decimal("0.05"))
 
 
 def test_a_ladder_without_a_target_takes_the_users() -> None:

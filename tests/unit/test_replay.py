@@ -203,6 +203,9 @@ def test_the_replay_of_four_questions_by_hand() -> None:
     assert (half.kept_local, half.accuracy, half.loss) == (0.5, 0.5, 0.25)
     assert half.usd == pytest.approx(0.2) and half.relative_accuracy == pytest.approx(2 / 3)
     assert (nothing.kept_local, nothing.relative_accuracy, nothing.loss) == (0.0, 1.0, 0.0)
+    assert half.of_cloud.value == pytest.approx(2 / 3)
+    assert half.usd_of_cloud.value == pytest.approx(0.5)
+    assert nothing.of_cloud.low == nothing.of_cloud.high == nothing.usd_of_cloud.value == 1.0
 
 
 def test_other_prices_are_what_ifs_and_unknown_ones_stay_unknown() -> None:

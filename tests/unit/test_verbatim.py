@@ -51,6 +51,20 @@ def test_a_character_is_not_cut() -> None:
     assert verbatim.follow(b"\xc3", b'\xbc"') is not None
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "share"),
+    [
+        ("$5 million", 'Buyer" is $5 million, payable', True),
+        ("million, payable", "is  $5 million", True),
+        ("30 days", "The fee", False),
+        ("The fee", "not there", False),
+        ("", "The fee", False),
+    ],
+)
+def test_pieces_share_a_place_or_do_not(one: str, other: str, share: bool) -> None:
+    assert Verbatim(SOURCE).share_a_place(one, other) is share
+
+
 def test_a_blank_source_says_so() -> None:
     assert Verbatim(" \n\t").is_blank
     assert not Verbatim("a").is_blank

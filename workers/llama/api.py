@@ -40,17 +40,39 @@ _REJECTED: Final = -1e30
 """llama.cpp sets the logit of a rejected token to minus infinity."""
 
 
+class _Override(ctypes.Structure):
+    """`struct llama_model_tensor_buft_override`: tensors of these names into this memory."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def _experts_to_cpu(n_layers: int) -> Any:
+    """The overrides that put the experts of the first layers into main memory; None for none.
+
+    The list ends with an empty entry; llama.cpp reads it while it loads."""
+    if n_layers < 1:
+        return None
+    lib = _ggml.libggml
+    lib.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
+    layers = "|".join(map(str, range(n_layers)))
+    pattern = rf"blk\.({layers})\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode()
+    return (_Override * 2)(_Override(pattern, lib.ggml_backend_cpu_buffer_type()), _Override())
+
+
 class _Log:
     """Keeps llama.cpp's last warnings, for error messages, and lets nothing reach stderr."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=6)
+        self.offload_report: str | None = None
         self._callback = llama_cpp.llama_log_callback(self._note)  # C holds it: never collected
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
 
     def _note(self, level: int, text: bytes, _user_data: object) -> None:
         if _LOG_WARNING <= level < _LOG_CONTINUED and text.strip(b". \n"):
             self._lines.append(text.decode("utf-8", "replace").strip())
+        elif b"layers to GPU" in text:
+            self.offload_report = text.decode("utf-8", "replace").partition(": ")[2].strip()
 
     def clear(self) -> None:
         self._lines.clear()
@@ -108,8 +130,17 @@ def _devices() -> list[tuple[int, int]]:
 class LlamaModel:
     """Weights, vocabulary and metadata of one GGUF file."""
 
-    def __init__(self, path: Path, *, n_gpu_layers: int = 0, vocab_only: bool = False) -> None:
-        """Load `path`. Raises ModelNotFound, ModelCorrupt (cut, not a GGUF) or EngineUnavailable
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_gpu_layers: int = 0,
+        n_cpu_expert_layers: int = 0,
+        vocab_only: bool = False,
+    ) -> None:
+        """Load `path`, the experts of its first `n_cpu_expert_layers` into main memory.
+
+        Raises ModelNotFound, ModelCorrupt (cut, not a GGUF) or EngineUnavailable
         (an architecture that this llama.cpp does not know)."""
         check_gguf(path)
         log = backend()
@@ -117,6 +148,8 @@ class LlamaModel:
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
+        overrides = _experts_to_cpu(n_cpu_expert_layers)
+        params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
         self._model: Any = llama_cpp.llama_model_load_from_file(bytes(path), params)
         if not self._model:
             raise _load_error(path, str(log))
@@ -149,11 +182,10 @@ class LlamaModel:
         return int(llama_cpp.llama_model_n_ctx_train(self.handle))
 
     @property
-    def kv_values_per_cell(self) -> int:
-        """Numbers that the cache stores for one token, keys and values of all layers together."""
-        n_layers = int(llama_cpp.llama_model_n_layer(self.handle))
-        n_heads = int(llama_cpp.llama_model_n_head_kv(self.handle))
-        return n_layers * n_heads * (self._head_width("key") + self._head_width("value"))
+    def offload_report(self) -> str | None:
+        """What llama.cpp said of the layers that it put on a GPU, e.g. "offloaded 25/25 layers to
+        GPU"; None when it has no GPU to speak of."""
+        return backend().offload_report
 
     @property
     def chat_template(self) -> str | None:
@@ -236,13 +268,6 @@ class LlamaModel:
     def _check_token(self, token: int) -> None:
         if not 0 <= token < self.n_vocab:
             raise ValueError(f"token {token} is outside the vocabulary of {self.n_vocab}")
-
-    def _head_width(self, kind: str) -> int:
-        stated = self.metadata(f"{self.architecture}.attention.{kind}_length")
-        if stated is not None:
-            return int(stated)
-        n_embd = int(llama_cpp.llama_model_n_embd(self.handle))
-        return n_embd // max(1, int(llama_cpp.llama_model_n_head(self.handle)))
 
 
 def _token_or_none(token: int) -> int | None:

@@ -65,7 +65,9 @@ class Counters:
     n_steps: int = 0
     n_rows: int = 0
     decode_s: float = 0.0
-    """Inside llama_decode and the reading of its logits."""
+    """Inside llama_decode, wall time."""
+    decode_cpu_s: float = 0.0
+    """The same in CPU time of all threads."""
     n_guessed: int = 0
     n_guessed_right: int = 0
     n_revived_tokens: int = 0
@@ -124,6 +126,8 @@ class LlamaCppEngine:
         self._deadlines = _Deadlines()
         self._dead: str | None = None
         self.counters = Counters()
+        self.plan = str(loaded.placement or "")
+        """Where the model is, in words."""
 
     @classmethod
     def load(
@@ -310,10 +314,11 @@ class LlamaCppEngine:
         return owners
 
     def _decode(self) -> DecodeOutcome:
-        begin = time.perf_counter()
+        begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         outcome = self._context.decode(self._batch)
         counters = self.counters
-        counters.decode_s += time.perf_counter() - begin
+        counters.decode_s += time.perf_counter() - begin_s
+        counters.decode_cpu_s += time.process_time() - begin_cpu_s
         counters.n_steps += 1
         counters.n_rows += self._batch.n_rows
         counters.largest_batch = max(counters.largest_batch, self._batch.n_rows)

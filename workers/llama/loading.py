@@ -10,55 +10,30 @@ from workers.errors import EngineUnavailable, ModelCorrupt, WorkerError
 from workers.jobs import Effort
 from workers.llama.api import LlamaModel, can_offload, free_gpu_bytes, llama_version
 from workers.llama.context import LlamaContext
+from workers.llama.header import read_size
 from workers.llama.kv_store import KvStore
+from workers.llama.placement import Memory, Placement, place
 from workers.llama.schedule import Limits
-from workers.llama.sizing import (
-    LlamaSettings,
-    MemoryNeed,
-    file_bytes,
-    free_ram_bytes,
-    free_threads,
-)
+from workers.llama.sizing import LlamaSettings, file_bytes, free_ram_bytes, free_threads
 from workers.prompt import WorkerPrompt
 from workers.seams import EngineInfo
 
-_ALL_LAYERS = 10_000
 _EDGE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Room:
-    """Where the model goes and what is free there, measured before anything is loaded."""
+def plan_placement(path: Path, settings: LlamaSettings) -> Placement:
+    """Where the model would go on this machine now, without loading it.
 
-    n_gpu_layers: int
-    available_bytes: int
-
-    @classmethod
-    def of(cls, settings: LlamaSettings) -> _Room:
-        """Raises EngineUnavailable when GPU layers are asked for in vain."""
-        n_gpu_layers = _gpu_layers(settings)
-        on_gpu = n_gpu_layers >= _ALL_LAYERS
-        return cls(
-            n_gpu_layers=n_gpu_layers,
-            available_bytes=free_gpu_bytes() if on_gpu else free_ram_bytes(),
-        )
-
-    def check_weights(self, path: Path) -> None:
-        """Raise ModelTooLarge before a minute is spent on loading what can't fit."""
-        need = MemoryNeed(model=path.name, file_bytes=file_bytes(path), kv_values_per_cell=0)
-        need.cells(settings=LlamaSettings(), available_bytes=self.available_bytes)
-
-
-def _gpu_layers(settings: LlamaSettings) -> int:
-    """Layers to offload. Raises EngineUnavailable when layers are asked for in vain."""
-    if settings.n_gpu_layers is None:
-        return _ALL_LAYERS if can_offload() else 0
-    if settings.n_gpu_layers > 0 and not can_offload():
+    Raises ModelTooLarge, with the numbers, ModelCorrupt, or EngineUnavailable when GPU layers are
+    asked for in vain."""
+    if settings.n_gpu_layers and not can_offload():
         raise EngineUnavailable(
             f"{settings.n_gpu_layers} GPU layers are asked for, but llama-cpp-python was built "
-            "without GPU support: rebuild it with CMAKE_ARGS=-DGGML_CUDA=on, or ask for 0"
+            "without GPU support: rebuild it with `make setup CUDA=1`, or ask for 0"
         )
-    return settings.n_gpu_layers
+    vram_bytes = free_gpu_bytes() if can_offload() else 0
+    memory = Memory(ram_bytes=free_ram_bytes(), vram_bytes=vram_bytes)
+    return place(read_size(path, path.name), memory, settings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +46,7 @@ class Loaded:
     name: str
     sha256: str | None = None
     n_slots: int = 1
+    placement: Placement | None = None
 
     def describe(
         self, *, prompt_version: str, chats: bool, efforts: tuple[Effort, ...]
@@ -102,11 +78,14 @@ def load_parts(
 ) -> Loaded:
     """Load a file into memory. Raises as `LlamaCppEngine.load` does."""
     sha256 = _checked_sha256(path, expected_sha256, settings.hash_below_bytes)
-    room = _Room.of(settings)
-    room.check_weights(path)
-    model = LlamaModel(path, n_gpu_layers=room.n_gpu_layers)
+    placement = plan_placement(path, settings)
+    model = LlamaModel(
+        path,
+        n_gpu_layers=placement.n_gpu_layers,
+        n_cpu_expert_layers=placement.n_cpu_expert_layers,
+    )
     try:
-        context = _new_context(model, path, settings, room)
+        context = _new_context(model, path, settings, placement)
     except WorkerError:
         model.close()
         raise
@@ -117,6 +96,7 @@ def load_parts(
         name=name or path.stem,
         sha256=sha256,
         n_slots=settings.n_slots,
+        placement=placement,
     )
 
 
@@ -160,18 +140,14 @@ def _fingerprint(path: Path) -> str:
 
 
 def _new_context(
-    model: LlamaModel, path: Path, settings: LlamaSettings, room: _Room
+    model: LlamaModel, path: Path, settings: LlamaSettings, placement: Placement
 ) -> LlamaContext:
-    """A context as large as the settings ask and the memory allows."""
-    need = MemoryNeed(
-        model=path.name, file_bytes=file_bytes(path), kv_values_per_cell=model.kv_values_per_cell
-    )
     return LlamaContext(
         model,
-        n_ctx=need.cells(settings=settings, available_bytes=room.available_bytes),
+        n_ctx=placement.n_cells,
         n_sequences=settings.n_seq_max,
         n_batch=settings.n_batch,
-        n_threads=settings.n_threads or free_threads(need.file_bytes),
+        n_threads=settings.n_threads or free_threads(file_bytes(path)),
         kv_type=settings.kv_type,
         n_outputs=settings.n_seq_max + settings.n_extra_rows,
     )

@@ -1,31 +1,20 @@
-"""How large a context fits beside a model, and the settings that decide it."""
+"""How an engine uses its machine: its settings, and what is free there."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import psutil
-
-from workers.errors import ModelTooLarge
 
 KvType = Literal["f16", "q8_0"]
 
 _MIB: Final = 1024**2
-_CELL_STEP: Final = 256
-"""llama.cpp rounds the number of cells up to a multiple of this."""
-_DEFAULT_CELLS: Final = 16_384
-_FEWEST_CELLS: Final = 2_048
 _MOST_SEQUENCES: Final = 255
 """LLAMA_MAX_SEQ of llama.cpp, less the one that `LlamaContext` has for itself."""
 _SMALL_MODEL_BYTES: Final = 64 * _MIB
-_COMPUTE_BYTES: Final = 256 * _MIB
-"""For compute buffers, logits and this process; the 20B shape takes some 200 MiB."""
-_SPARE_SHARE: Final = 0.05
-"""Share of the memory that is left to others."""
-_BYTES_PER_VALUE: Final = {"f16": 2.0, "q8_0": 34 / 32}
 _SPLIT: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -42,7 +31,7 @@ class LlamaSettings:
     n_threads: int | None = None
     """Compute threads; None for what `compute_threads` makes of the model and the machine."""
     n_gpu_layers: int | None = None
-    """Layers on a GPU; None for all where llama.cpp was built with GPU support."""
+    """Layers on a GPU; None for what fits, where llama.cpp was built with GPU support."""
     kv_type: KvType = "f16"
     """Number format of the cache; q8_0 halves it and costs some prefill speed on a CPU."""
     live_chunks: int = 2
@@ -82,45 +71,13 @@ class LlamaSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be 0 or more")
         if self.n_gpu_layers is not None and self.n_gpu_layers < 0:
             raise ValueError(f"n_gpu_layers is {self.n_gpu_layers}: use None for all layers")
-        if self.kv_type not in _BYTES_PER_VALUE:
-            raise ValueError(f"kv_type is {self.kv_type!r}: use one of {sorted(_BYTES_PER_VALUE)}")
+        if self.kv_type not in get_args(KvType):
+            raise ValueError(f"kv_type is {self.kv_type!r}: use one of {get_args(KvType)}")
 
     @property
     def n_slots(self) -> int:
         """Jobs that can decode at the same time."""
         return self.n_seq_max - 1 - self.live_chunks
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MemoryNeed:
-    """What a model asks of the memory it runs in."""
-
-    model: str
-    file_bytes: int
-    kv_values_per_cell: int
-
-    def cells(self, *, settings: LlamaSettings, available_bytes: int) -> int:
-        """Cells of the context: the wanted number, or as many as fit.
-
-        Raises ModelTooLarge, with the numbers, when the wanted ones or the fewest useful ones
-        don't fit."""
-        bytes_per_cell = self.kv_values_per_cell * _BYTES_PER_VALUE[settings.kv_type]
-        left = available_bytes * (1 - _SPARE_SHARE) - self.file_bytes - _COMPUTE_BYTES
-        most = int(left // max(bytes_per_cell, 1)) // _CELL_STEP * _CELL_STEP
-        wanted = settings.n_ctx or _DEFAULT_CELLS
-        fewest = settings.n_ctx or _FEWEST_CELLS
-        if most < fewest:
-            raise ModelTooLarge(self._too_large(fewest, bytes_per_cell, available_bytes))
-        return min(wanted, most)
-
-    def _too_large(self, cells: int, bytes_per_cell: float, available_bytes: int) -> str:
-        cache_mib = cells * bytes_per_cell / _MIB
-        return (
-            f"{self.model} needs {self.file_bytes / _MIB:.0f} MiB for its weights and "
-            f"{cache_mib:.0f} MiB for {cells} tokens of context, beside "
-            f"{_COMPUTE_BYTES / _MIB:.0f} MiB of buffers; {available_bytes / _MIB:.0f} MiB are "
-            "free. Close other programs, ask for a smaller n_ctx or take a smaller model."
-        )
 
 
 def compute_threads(weights_bytes: int, n_cores: int, n_busy: float) -> int:
@@ -141,13 +98,17 @@ def free_threads(weights_bytes: int) -> int:
     )
 
 
-def file_bytes(path: Path) -> int:
-    """Size of a GGUF; all parts of one that is split as `name-00001-of-00003.gguf`."""
+def file_parts(path: Path) -> list[Path]:
+    """The files of a GGUF: itself, or all parts where it is `name-00001-of-00003.gguf`."""
     split = _SPLIT.search(path.name)
     if not split:
-        return path.stat().st_size
-    parts = path.parent.glob(f"{path.name[: split.start()]}-*-of-{split[2]}.gguf")
-    return sum(part.stat().st_size for part in parts)
+        return [path]
+    return sorted(path.parent.glob(f"{path.name[: split.start()]}-*-of-{split[2]}.gguf"))
+
+
+def file_bytes(path: Path) -> int:
+    """Size of a GGUF, all its parts together."""
+    return sum(part.stat().st_size for part in file_parts(path))
 
 
 def free_ram_bytes() -> int:

@@ -191,6 +191,7 @@ class AnswerWork:
         )
         self._generation: Generation | None = None
         self._analysis: Analysis | None = None
+        self._source = Verbatim(job.chunk_text) if language.extracts else None
         self._n_tokens = 0
 
     def begin(self) -> Tail:
@@ -200,7 +201,7 @@ class AnswerWork:
             grammar=self._language.grammar,
             bytes_of=self._language.bytes_of,
             lookup=Lookup(self.parts.chunk_tokens),
-            source=Verbatim(self._job.chunk_text) if self._language.extracts else None,
+            source=self._source,
         )
         if self._effort is Effort.NONE:
             return Tail(self._generation)
@@ -228,7 +229,14 @@ class AnswerWork:
             reason = f"after {cap} tokens {error}; raise max_output_tokens"
             return self.failure(reason, account)
         status = JobStatus.ABSTAINED if parsed.abstained else JobStatus.ANSWERED
-        return self._result(account, status, answer=parsed.answer, citation=parsed.citation)
+        citation = parsed.citation if self._bears_out(parsed.answer, parsed.citation) else None
+        return self._result(account, status, answer=parsed.answer, citation=citation)
+
+    def _bears_out(self, answer: str | None, citation: str | None) -> bool:
+        """Whether a citation may stand; that of a model that extracts must touch the answer."""
+        if self._source is None or self._source.is_blank or not answer or not citation:
+            return True
+        return self._source.share_a_place(answer, citation)
 
     def failure(self, reason: str, account: Account) -> Outcome:
         return self._result(account, JobStatus.FAILED, error=reason)

@@ -3,7 +3,8 @@
 A small driver of its own, so that nano can be judged without the product's engine: one chunk is
 prefilled once, its questions branch off it and are decoded greedily together. The JSON's fixed
 parts are fed, as a grammar would force them; both strings are held to pieces of the chunk if the
-file says that its model extracts, as the engine does.
+file says that its model extracts, and a quote that has no word of the value is dropped, as the
+engine does.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ class NanoReader:
         while active:
             self._advance(active, source)
             active = [b for b in active if b.open]
-        return [self._reading(b) for b in branches]
+        return [self._reading(b, source) for b in branches]
 
     def _ask(self, prefix: list[int], questions: Sequence[str]) -> list[_Branch]:
         """Fork the chunk, feed every question, decide between null and a value."""
@@ -236,13 +237,19 @@ class NanoReader:
         elif ended or branch.n_decoded >= MAX_ANSWER_TOKENS:
             branch.open = False
 
-    def _reading(self, branch: _Branch) -> Reading:
+    @staticmethod
+    def _bears_out(source: Verbatim | None, value: str, quote: str) -> bool:
+        return source is None or source.is_blank or source.share_a_place(value, quote)
+
+    def _reading(self, branch: _Branch, source: Verbatim | None) -> Reading:
         if branch.margin <= 0:
             return Reading(value=None, quote=None, margin=branch.margin)
         texts = [self.tokenizer.decode(ids) for ids in branch.pieces]
         ends = [closing_quote(t) for t in texts]
         strings = [unescaped(t[:e] if e >= 0 else t) for t, e in zip(texts, ends, strict=True)]
         quote = strings[1] if len(strings) > 1 else ""
+        if not self._bears_out(source, strings[0], quote):
+            quote = ""
         return Reading(value=strings[0], quote=quote, margin=branch.margin, truncated=min(ends) < 0)
 
     def _decode(self, rows: Sequence[tuple[int, int, int, bool]]) -> list[NDArray[np.float32]]:

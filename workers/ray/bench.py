@@ -43,6 +43,10 @@ class SizeFigures:
     def jobs_per_s(self) -> float:
         return self.n_jobs / self.wall_s
 
+    @property
+    def driver_ms_per_job(self) -> float:
+        return 1000 * self.driver_cpu_s / self.n_jobs
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolFigures:
@@ -60,8 +64,9 @@ class PoolFigures:
 
     @property
     def driver_ms_per_job(self) -> float:
-        n_jobs = sum(figures.n_jobs for figures in self.sizes)
-        return 1000 * sum(figures.driver_cpu_s for figures in self.sizes) / n_jobs
+        """At the largest size, where the driver has most to do. What it needs when there is little
+        to do (heartbeats, looking for nodes) is in it."""
+        return self.sizes[-1].driver_ms_per_job
 
 
 async def measure(

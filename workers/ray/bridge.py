@@ -25,7 +25,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from workers.ray.actor import EngineActor
+from workers.cluster_models import Shelf
+from workers.ray.actor import EngineActor, Librarian
 from workers.ray.fleet import (
     BEAT_S,
     FleetEvent,
@@ -39,7 +40,7 @@ from workers.ray.fleet import (
 from workers.ray.frames import read_frames, write_frame
 from workers.ray.orders import NAME_LABEL, WORKER_RESOURCE, Answer, Ask, Cancel, Connect, Send
 
-POLL_S = 1.0
+POLL_S = 2.0
 """How often the nodes are looked at."""
 RETRY_S = 0.5
 """Before a call to an actor that can't be reached just now is made again."""
@@ -95,6 +96,7 @@ class Bridge:
         self._crew: dict[Berth, Crewman] = {}
         self._refusals: dict[Berth, Refusals] = {}
         self._questions: set[asyncio.Task[None]] = set()
+        self._librarian = _librarian(order.shelf) if order.shelf else None
 
     async def watch(self) -> None:
         """Keep a worker on every berth, as nodes come and go. Never ends by itself."""
@@ -138,7 +140,7 @@ class Bridge:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=100,
-        ).remote(order.recipe, berth.place, order.locks_dir, order.reserve_bytes)
+        ).remote(order, berth.place, self._librarian)
         worker_id = f"{berth.host} {berth.place.device} #{next(self._numbers)}"
         crewman = Crewman(worker_id=worker_id, berth=berth, actor=actor)
         self._crew[berth] = crewman
@@ -222,6 +224,18 @@ class Bridge:
 
     def _send(self, message: FleetEvent | Answer) -> None:
         write_frame(self._writer, message)
+
+
+def _librarian(shelf: Shelf) -> ActorHandle[Any]:
+    """An actor beside this process, since here the files are."""
+    remote: Any = ray.remote(Librarian)
+    here = ray.get_runtime_context().get_node_id()
+    actor: ActorHandle[Any] = remote.options(
+        num_cpus=0,
+        max_concurrency=4,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+    ).remote(shelf)
+    return actor
 
 
 async def _deliver(call: Any) -> None:

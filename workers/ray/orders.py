@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.cluster_models import Shelf
 from workers.ray.recipe import Recipe
 from workers.ray.wire import Batch
 
@@ -25,6 +26,8 @@ class Connect:
     """Folder, on each node, of the locks on its devices."""
     reserve_bytes: int
     """GPU memory that must be free before an engine is built on a card."""
+    shelf: Shelf | None = None
+    """Files of the model, for nodes that lack them."""
     max_workers: int | None = None
     """No more workers than that; None for one on every device."""
 

@@ -32,7 +32,7 @@ from workers.ray.fleet import (
     WorkerUp,
 )
 from workers.ray.host import failed
-from workers.ray.schedule import LEASE_S, Ending, Run, Schedule, Ticket
+from workers.ray.schedule import LEASE_S, Ending, Member, Run, Schedule, Ticket
 from workers.seams import EngineInfo, Outcome, TextSink, Tokenizer, Work
 
 TICK_S = 0.1
@@ -162,6 +162,12 @@ class FleetPool:
                 if isinstance(output, ChatDelta) and on_text is not None:
                     on_text(output.text)
         raise AssertionError("a chat's outputs end with its result")
+
+    def snapshot(self) -> list[WorkerStatus]:
+        """The workers that are there, with their queues, as seen from any thread: each row is true,
+        though not all at the same instant."""
+        now = time.monotonic()
+        return [self._status(worker_id, up, now) for worker_id, up in list(self._workers.items())]
 
     async def statuses(self) -> list[WorkerStatus]:
         """The workers that are there, with their queues."""
@@ -403,11 +409,10 @@ class FleetPool:
         raise EngineUnavailable("no worker is there to count tokens: see `minions cluster status`")
 
     async def _statuses(self) -> list[WorkerStatus]:
-        now = time.monotonic()
-        return [self._status(worker_id, now) for worker_id in self._schedule.members]
+        return self.snapshot()
 
-    def _status(self, worker_id: str, now: float) -> WorkerStatus:
-        member, up = self._schedule.members[worker_id], self._workers[worker_id]
+    def _status(self, worker_id: str, up: WorkerUp, now: float) -> WorkerStatus:
+        member = self._schedule.members.get(worker_id) or Member(n_slots=0, last_heard=now)
         return WorkerStatus(
             worker_id=worker_id,
             place=up.place,
@@ -434,6 +439,25 @@ class _RemoteTokenizer:
 
     def count(self, text: str) -> int:
         return len(self.encode(text))
+
+
+def worker_facts(status: WorkerStatus) -> dict[str, Any]:
+    """A worker as the faces show it."""
+    return {
+        "id": status.worker_id,
+        "object": "node",
+        "name": status.place.host,
+        "worker": status.model,
+        "state": "loaded",
+        "device": status.place.device,
+        "card": status.place.card or None,
+        "memory_bytes": status.place.memory_bytes,
+        "slots": status.n_slots,
+        "queue": status.n_held,
+        "jobs_done": status.n_done,
+        "jobs_per_s": status.jobs_per_s,
+        "last_seen_s": round(status.last_heard_s, 1),
+    }
 
 
 def _addressed(ticket: Ticket, now: float) -> Work:

@@ -107,7 +107,7 @@ def temporary_cluster(n_workers: int) -> Iterator[RayCluster]:
 
 def _ended(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workers.cluster_models import Shelf
 from workers.errors import EngineUnavailable
 from workers.ray.environment import python_module, ray_variables, with_variables
 from workers.ray.fleet import (
@@ -66,8 +67,10 @@ class _Line:
 class RayFleet:
     """`Fleet` over every device that the cluster's nodes offer."""
 
-    def __init__(self, cluster: RayCluster, recipe: Recipe) -> None:
+    def __init__(self, cluster: RayCluster, recipe: Recipe, shelf: Shelf | None = None) -> None:
+        """`shelf`: files of the model, brought to the nodes that lack them."""
         self._cluster = cluster
+        self._shelf = shelf
         self._recipe = recipe
         self._line: _Line | None = None
         self._numbers = itertools.count(1)
@@ -160,6 +163,7 @@ class RayFleet:
             recipe=self._recipe,
             locks_dir=self._cluster.locks_dir,
             reserve_bytes=self._cluster.reserve_bytes,
+            shelf=self._shelf,
             max_workers=self._cluster.max_workers,
         )
         write_frame(writer, order)

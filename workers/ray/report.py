@@ -27,6 +27,11 @@ def _facts(node: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
 def main() -> None:
     ray.init(
         address=sys.argv[1],
@@ -35,7 +40,7 @@ def main() -> None:
         configure_logging=False,
         logging_level=logging.ERROR,
     )
-    sys.stdout.write(json.dumps([_facts(node) for node in ray.nodes()]) + "\n")
+    sys.stdout.write(json.dumps([_facts(node) for node in _nodes()]) + "\n")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,10 @@ export class Answer {
     this.element.dataset.kind = kind;
     fill(this.#tag, words);
     fill(this.#text, answer);
-    fill(this.#citations, citations.map((c) => h("li", {}, this.#citation(c))));
+    fill(
+      this.#citations,
+      citations.map((c) => h("li", {}, this.#citation(c))),
+    );
   }
 
   #citation(citation) {
@@ -65,12 +68,21 @@ export class Answer {
     ];
     if (!known) return h("div", { class: "citation" }, content);
     const label = `Open ${name}, page ${page}, at the quote: ${quote}`;
-    return opens(this.#viewer, known, page, citation, { class: "citation", "aria-label": label }, content);
+    return opens(
+      this.#viewer,
+      known,
+      page,
+      citation,
+      { class: "citation", "aria-label": label },
+      content,
+    );
   }
 }
 
 function finalWords(reply) {
   const read = `${percent(reply.coverage)} read`;
-  const where = reply.rung === "local" ? "on this machine" : `with the cloud's help (${reply.rung})`;
-  return `${reply.abstained ? "No answer" : "Answered"} ${where} · ${read} · P(correct) ${chance(reply.p_correct)}`;
+  const where =
+    reply.rung === "local" ? "on this machine" : `with the cloud's help (${reply.rung})`;
+  const outcome = reply.abstained ? "No answer" : "Answered";
+  return `${outcome} ${where} · ${read} · P(correct) ${chance(reply.p_correct)}`;
 }

@@ -132,7 +132,11 @@ async function errorOf(response) {
   const retryAfterS = Number(response.headers.get("Retry-After")) || null;
   try {
     const { error } = await response.json();
-    return new ServiceError(error.message, { ...known, code: error.code ?? known.code, retryAfterS });
+    return new ServiceError(error.message, {
+      ...known,
+      code: error.code ?? known.code,
+      retryAfterS,
+    });
   } catch {
     const text = `The service answered ${response.status} without saying why. Its log has more.`;
     return new ServiceError(text, { ...known, retryAfterS });

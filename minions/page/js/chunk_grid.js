@@ -96,7 +96,10 @@ export class ChunkGrid {
       rows.set(id, [...(rows.get(id) ?? []), cell]);
     }
     const many = rows.size > 1;
-    fill(this.#rows, [...rows].map(([id, cells]) => this.#row(id, cells, many)));
+    fill(
+      this.#rows,
+      [...rows].map(([id, cells]) => this.#row(id, cells, many)),
+    );
   }
 
   #row(documentId, cells, named) {
@@ -107,7 +110,11 @@ export class ChunkGrid {
       "div",
       { class: "row" },
       named ? h("p", { class: "row-name" }, name) : null,
-      h("div", { class: "cells", role: "group", "aria-label": label }, sorted.map((c) => c.button)),
+      h(
+        "div",
+        { class: "cells", role: "group", "aria-label": label },
+        sorted.map((c) => c.button),
+      ),
     );
   }
 
@@ -128,8 +135,11 @@ export class ChunkGrid {
   #count() {
     const counts = Object.fromEntries(WEIGHT.map((state) => [state, 0]));
     for (const { state } of this.#cells.values()) counts[state] += 1;
-    const shown = WEIGHT.filter((state) => counts[state] || state === "answered").toReversed();
-    fill(this.#legend, shown.map((state) => legendItem(state, counts[state])));
+    const shown = WEIGHT.filter((state) => counts[state]).toReversed();
+    fill(
+      this.#legend,
+      shown.map((state) => legendItem(state, counts[state])),
+    );
   }
 
   #onKey(event) {

@@ -95,7 +95,9 @@ export class Composer {
     this.#quote.textContent = "";
     if (documents.length === 0) return;
     try {
-      const estimate = await call("POST", "/v1/estimate", { json: { question: ANY_QUESTION, documents } });
+      const estimate = await call("POST", "/v1/estimate", {
+        json: { question: ANY_QUESTION, documents },
+      });
       if (key === this.#priced) this.#quote.textContent = priceWords(estimate);
     } catch {
       this.#priced = ""; // a price is an extra here: without it, asking works all the same
@@ -110,7 +112,7 @@ function scopeWords(chosen) {
   return ["About ", h("b", {}, counted(chosen.length, "document")), `, ${counted(pages, "page")}`];
 }
 
-function priceWords({ rungs, n_chunks: chunks }) {
+function priceWords({ rungs }) {
   const whole = rungs.find(({ rung }) => rung === "document");
-  return `about ${counted(chunks, "chunk")} to read here; the cloud alone would cost ${usd(whole?.expected_usd)}`;
+  return `the cloud alone would cost ${usd(whole?.expected_usd)}`;
 }

@@ -132,12 +132,23 @@ export class Documents {
         "div",
         {},
         h("label", { for: `ask-${id}`, title: name }, name),
-        h("p", { class: "quiet" }, size, " · ", opens(this.#viewer, document, 1, null, { class: "link" }, "open")),
+        h(
+          "p",
+          { class: "quiet" },
+          size,
+          " · ",
+          opens(this.#viewer, document, 1, null, { class: "link" }, "open"),
+        ),
         warnings.map((warning) => h("p", { class: "warning" }, prose(warning))),
       ),
       h(
         "button",
-        { type: "button", class: "icon", "aria-label": `Delete ${name}`, onclick: () => this.#delete(document) },
+        {
+          type: "button",
+          class: "icon",
+          "aria-label": `Delete ${name}`,
+          onclick: () => this.#delete(document),
+        },
         "×",
       ),
     );

@@ -40,8 +40,16 @@ function callView(entry, deps) {
     "article",
     {},
     h("p", {}, h("b", {}, bytes(entry.n_bytes)), ` to ${entry.destination}`),
-    h("p", { class: "quiet" }, `${entry.purpose}, ${when(entry.at)}, SHA-256 ${entry.sha256.slice(0, 16)}…`),
-    h("ul", { class: "spans" }, entry.pieces.map((piece) => h("li", {}, span(piece, deps)))),
+    h(
+      "p",
+      { class: "quiet" },
+      `${entry.purpose}, ${when(entry.at)}, SHA-256 ${entry.sha256.slice(0, 16)}…`,
+    ),
+    h(
+      "ul",
+      { class: "spans" },
+      entry.pieces.map((piece) => h("li", {}, span(piece, deps))),
+    ),
   );
 }
 

@@ -47,5 +47,7 @@ export function when(time) {
   if (Number.isNaN(date.getTime())) return "";
   const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   const today = date.toDateString() === new Date().toDateString();
-  return today ? clock : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${clock}`;
+  return today
+    ? clock
+    : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${clock}`;
 }

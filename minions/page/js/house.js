@@ -9,13 +9,24 @@ const HEADINGS = new Set(["id", "object", "name", "title", "created_at"]);
 export async function showNodes() {
   const nodes = await listOf("/v1/nodes");
   byId("nodes-summary").textContent = counted(nodes.length, "machine");
-  fill(byId("nodes"), h("ul", { class: "house" }, nodes.map((node) => h("li", {}, heading(node), facts(node)))));
+  fill(
+    byId("nodes"),
+    h(
+      "ul",
+      { class: "house" },
+      nodes.map((node) => h("li", {}, heading(node), facts(node))),
+    ),
+  );
 }
 
 export async function showEvals() {
   const evals = await listOf("/v1/evals");
   byId("evals-summary").textContent = evals.length ? counted(evals.length, "report") : "none yet";
-  const empty = h("p", { class: "quiet" }, prose("Run `minions eval run` and its reports are listed here."));
+  const empty = h(
+    "p",
+    { class: "quiet" },
+    prose("Run `minions eval run` and its reports are listed here."),
+  );
   const rows = evals.map((item) => h("li", {}, heading(item), facts(item), reportLink(item)));
   fill(byId("evals"), evals.length ? h("ul", { class: "house" }, rows) : empty);
 }
@@ -27,8 +38,17 @@ function heading(item) {
 
 /** The plain values of an item, named as the service names them. */
 function facts(item) {
-  const plain = Object.entries(item).filter(([name, value]) => !HEADINGS.has(name) && isPlain(value));
-  return h("dl", {}, plain.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, words(value))]));
+  const plain = Object.entries(item).filter(
+    ([name, value]) => !HEADINGS.has(name) && isPlain(value),
+  );
+  return h(
+    "dl",
+    {},
+    plain.map(([name, value]) => [
+      h("dt", {}, name.replaceAll("_", " ")),
+      h("dd", {}, words(value)),
+    ]),
+  );
 }
 
 function isPlain(value) {
@@ -43,7 +63,8 @@ function words(value) {
 /** A link can carry no key: with one, the report is fetched and saved instead of opened. */
 function reportLink({ id }) {
   const path = `/v1/evals/${encodeURIComponent(id)}/report.html`;
-  if (!hasKey()) return h("a", { href: path, target: "_blank", rel: "noopener" }, "Open the report");
+  if (!hasKey())
+    return h("a", { href: path, target: "_blank", rel: "noopener" }, "Open the report");
   const save = { type: "button", class: "link", onclick: () => download(path, `${id}.html`) };
   return h("button", save, "Save the report");
 }

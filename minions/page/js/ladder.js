@@ -14,7 +14,8 @@ export const RUNGS = [
 export function ladder(reply, { onBuy }) {
   const used = RUNGS.findIndex((rung) => rung.name === reply.rung);
   const offers = new Map(reply.offers.map((offer) => [offer.rung, offer]));
-  const next = RUNGS.findIndex(({ name }, i) => i > used && offers.get(name)?.closed === null);
+  const better = (offer) => offer?.closed === null && offer.p_correct > reply.p_correct;
+  const next = RUNGS.findIndex(({ name }, i) => i > used && better(offers.get(name)));
   const rows = RUNGS.map((rung, i) =>
     row(rung, { used: i === used, below: i < used, next: i === next }, offers, reply, onBuy),
   );
@@ -25,7 +26,15 @@ export function ladder(reply, { onBuy }) {
     h(
       "table",
       {},
-      h("thead", {}, h("tr", {}, HEADS.map(([text, kind]) => h("th", { scope: "col", class: kind }, text)))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          HEADS.map(([text, kind]) => h("th", { scope: "col", class: kind }, text)),
+        ),
+      ),
       h("tbody", {}, rows),
     ),
     h("p", { class: "why" }, prose(why(reply))),
@@ -82,7 +91,11 @@ function price(offer) {
 
 function bar(p) {
   const known = p !== null && p !== undefined;
-  const meter = h("span", { class: "meter", "aria-hidden": "true", vars: { "--share": known ? p : 0 } });
+  const meter = h("span", {
+    class: "meter",
+    "aria-hidden": "true",
+    vars: { "--share": known ? p : 0 },
+  });
   return h("span", { class: "chance" }, known ? meter : null, chance(p));
 }
 
@@ -93,10 +106,15 @@ function action(rung, { used, below, next }, offer, onBuy) {
   const words = `Buy the rung ${rung.name} for about ${usd(offer.expected_usd)}`;
   const onclick = (event) => onBuy(rung.name, event.currentTarget);
   const kind = next ? "buy next" : "buy";
-  return h("button", { type: "button", class: kind, "aria-label": words, title: words, onclick }, "Buy");
+  return h(
+    "button",
+    { type: "button", class: kind, "aria-label": words, title: words, onclick },
+    "Buy",
+  );
 }
 
 function why(reply) {
-  const calibrated = reply.p_correct_source === "prior" ? " P(correct) is an uncalibrated prior." : "";
+  const calibrated =
+    reply.p_correct_source === "prior" ? " P(correct) is an uncalibrated prior." : "";
   return `Why: ${reply.reason}.${calibrated}`;
 }

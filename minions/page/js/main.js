@@ -20,7 +20,11 @@ async function start() {
   const viewer = new Viewer();
   const documents = new Documents({ viewer, announce, onChange: () => changed() });
   const thread = new Thread({ viewer, documents, announce, onEnd: () => told(showSavings()) });
-  const composer = new Composer({ documents, options: new OptionsForm(), onAsk: (body) => thread.ask(body) });
+  const composer = new Composer({
+    documents,
+    options: new OptionsForm(),
+    onAsk: (body) => thread.ask(body),
+  });
   const changed = () => {
     composer.refresh();
     show(byId("welcome"), documents.isEmpty && thread.isEmpty);
@@ -41,7 +45,9 @@ async function load(documents, thread) {
 
 async function trySample(documents, composer) {
   const response = await fetch(SAMPLE);
-  await documents.add([new File([await response.blob()], "contract.pdf", { type: "application/pdf" })]);
+  await documents.add([
+    new File([await response.blob()], "contract.pdf", { type: "application/pdf" }),
+  ]);
   byId("question").value = SAMPLE_QUESTION;
   composer.focus();
 }

@@ -9,7 +9,12 @@ export function announce(text, { trouble = false } = {}) {
 }
 
 function notice(text) {
-  const dismiss = { type: "button", class: "icon", "aria-label": "Dismiss", onclick: () => box.remove() };
+  const dismiss = {
+    type: "button",
+    class: "icon",
+    "aria-label": "Dismiss",
+    onclick: () => box.remove(),
+  };
   const box = h("div", { class: "notice" }, h("p", {}, prose(text)), h("button", dismiss, "×"));
   for (const other of byId("notices").children) {
     if (other.textContent === box.textContent) other.remove();

@@ -31,7 +31,9 @@ export class OptionsForm {
 
   /** Null, or why these options can't be asked with. */
   get trouble() {
-    return this.#form.checkValidity() ? null : "The cap on the price is a number of dollars, 0 or more.";
+    return this.#form.checkValidity()
+      ? null
+      : "The cap on the price is a number of dollars, 0 or more.";
   }
 
   #values() {

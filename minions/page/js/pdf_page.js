@@ -7,6 +7,7 @@ const HOME = new URL("../pdfjs-6.5.438/", import.meta.url);
 const DENSEST = 3;
 
 let library = null;
+let policy = null;
 
 /** pdf.js and its worker: loaded once, at first need. */
 function pdfjs() {
@@ -24,9 +25,9 @@ async function load() {
 /** The address of the worker, in browsers that let only vouched-for addresses become scripts. */
 function trusted(address) {
   if (!globalThis.trustedTypes) return address;
-  const policy = (trusted.policy ??= trustedTypes.createPolicy("minions-worker", {
+  policy ??= trustedTypes.createPolicy("minions-worker", {
     createScriptURL: (url) => (url.startsWith(HOME.href) ? url : ""),
-  }));
+  });
   return policy.createScriptURL(address);
 }
 

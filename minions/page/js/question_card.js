@@ -10,6 +10,7 @@ import { ladder } from "./ladder.js";
 import { receipt } from "./receipt.js";
 
 const RUNNING = new Set(["queued", "running"]);
+const PHASES = { queued: "Waiting for its turn…", running: "Reading the documents…" };
 const ENDS = {
   failed: "This question failed.",
   cancelled: "Cancelled. What was read is kept, and is not read again.",
@@ -81,11 +82,21 @@ export class QuestionCard {
     const cancel = { type: "button", class: "quiet-button", onclick: () => this.#stop() };
     this.#cancel = h("button", cancel, "Cancel");
     this.#progress = h("div", { class: "progress" }, this.#phase, this.#cancel, this.#bar);
-    this.#reading = h("details", { class: "reading", open: true }, h("summary", {}, "The reading"), this.#grid.element);
+    this.#reading = h(
+      "details",
+      { class: "reading", open: true },
+      h("summary", {}, "The reading"),
+      this.#grid.element,
+    );
     this.element = h(
       "article",
       { class: "card", id: `q-${id}`, "aria-labelledby": `t-${id}` },
-      h("header", {}, h("h2", { id: `t-${id}`, tabindex: "-1", dir: "auto" }, question.question), h("p", { class: "quiet" }, this.#about(at))),
+      h(
+        "header",
+        {},
+        h("h2", { id: `t-${id}`, tabindex: "-1", dir: "auto" }, question.question),
+        h("p", { class: "quiet" }, this.#about(at)),
+      ),
       this.#progress,
       this.#reading,
       this.#answer.element,
@@ -93,7 +104,7 @@ export class QuestionCard {
       this.#figures,
     );
     show(this.#reading, false);
-    this.#say("Waiting for its turn…");
+    this.#say(PHASES.queued);
   }
 
   #newGrid() {
@@ -114,12 +125,17 @@ export class QuestionCard {
   }
 
   #following() {
-    return { signal: this.#abort.signal, onLost: (lost) => this.#phase.classList.toggle("lost", lost) || (lost && this.#say(LOST)) };
+    return { signal: this.#abort.signal, onLost: (lost) => this.#tellLost(lost) };
+  }
+
+  #tellLost(lost) {
+    this.#phase.classList.toggle("lost", lost);
+    if (lost) this.#say(LOST);
   }
 
   #take({ event, data }) {
     const takes = {
-      status: () => this.#say(data.status === "running" ? "Reading the documents…" : "Waiting for its turn…"),
+      status: () => data.status in PHASES && this.#say(PHASES[data.status]),
       reading: () => this.#startReading(data),
       job: () => this.#endJob(data),
       draft: () => this.#showDraft(data),
@@ -173,7 +189,10 @@ export class QuestionCard {
     const buy = (rung, button) => this.#buy(rung, button, onBuy);
     const sent = egress(this.#run.id, { viewer, documents, loadNow: live });
     fill(this.#figures, ladder(reply, { onBuy: buy }), receipt(reply.cost), sent);
-    if (live) this.#deps.announce(`Answer: ${reply.answer ?? "none found"}. Paid: ${usd(reply.cost.cloud_usd)}.`);
+    if (live)
+      this.#deps.announce(
+        `Answer: ${reply.answer ?? "none found"}. Paid: ${usd(reply.cost.cloud_usd)}.`,
+      );
   }
 
   #tellJobs({ answered, abstained, failed, skipped = 0 }) {
@@ -189,7 +208,15 @@ export class QuestionCard {
     show(this.#progress, false);
     const text = error?.message ?? ENDS[status] ?? `This question is ${status}.`;
     const again = { type: "button", onclick: (event) => this.#again(event.currentTarget) };
-    fill(this.#outcome, h("div", { class: `end ${status}` }, h("p", {}, prose(text)), h("button", again, "Ask again")));
+    fill(
+      this.#outcome,
+      h(
+        "div",
+        { class: `end ${status}` },
+        h("p", {}, prose(text)),
+        h("button", again, "Ask again"),
+      ),
+    );
     this.#deps.announce(text);
   }
 

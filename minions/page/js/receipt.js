@@ -10,14 +10,24 @@ export function receipt(cost) {
     h("h3", {}, "The receipt"),
     h("p", { class: "saved" }, ...savedWords(cost)),
     bars(cost),
-    h("dl", {}, facts(cost).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    h("details", { class: "method" }, h("summary", {}, "How it was worked out"), h("p", {}, method(cost))),
+    h(
+      "dl",
+      {},
+      facts(cost).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+    ),
+    h(
+      "details",
+      { class: "method" },
+      h("summary", {}, "How it was worked out"),
+      h("p", {}, method(cost)),
+    ),
   );
 }
 
 function savedWords({ savings_ratio: ratio }) {
   if (ratio === null) return [h("b", {}, "–"), " saved: an amount is unknown"];
-  if (ratio < 0) return [h("b", { class: "dearer" }, percent(-ratio)), " dearer than the cloud alone"];
+  if (ratio < 0)
+    return [h("b", { class: "dearer" }, percent(-ratio)), " dearer than the cloud alone"];
   return [h("b", {}, percent(ratio)), " saved"];
 }
 

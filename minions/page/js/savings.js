@@ -1,4 +1,4 @@
-/** Money over time: what was paid, and what the cloud alone would have cost, question by question. */
+/** Money over time, question by question: what was paid, what the cloud alone would have cost. */
 
 import { call } from "./api.js";
 import { byId, fill, h, s } from "./dom.js";
@@ -23,14 +23,19 @@ function figures(savings) {
     ["questions", counted(savings.n_compared, "compared", "compared")],
   ];
   if (savings.n_unknown) rows.push(["left out", `${savings.n_unknown}: an amount is unknown`]);
-  return h("dl", {}, rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  return h(
+    "dl",
+    {},
+    rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+  );
 }
 
 function chart(questions) {
   const alone = cumulated(questions.map((q) => q.cloud_only_usd ?? 0));
   const paid = cumulated(questions.map((q) => q.cloud_usd));
   const most = Math.max(alone.at(-1), paid.at(-1), Number.MIN_VALUE);
-  const label = `Over ${counted(questions.length, "question")}: paid ${usd(paid.at(-1))}, the cloud alone ${usd(alone.at(-1))}`;
+  const sums = `paid ${usd(paid.at(-1))}, the cloud alone ${usd(alone.at(-1))}`;
+  const label = `Over ${counted(questions.length, "question")}: ${sums}`;
   const [upper, lower] = [points(alone, most), points(paid, most)];
   return h(
     "figure",
@@ -42,7 +47,12 @@ function chart(questions) {
       s("polyline", { class: "alone-line", points: upper.join(" ") }),
       s("polyline", { class: "paid-line", points: lower.join(" ") }),
     ),
-    h("figcaption", {}, h("span", { class: "key-alone" }, "the cloud alone"), h("span", { class: "key-paid" }, "paid")),
+    h(
+      "figcaption",
+      {},
+      h("span", { class: "key-alone" }, "the cloud alone"),
+      h("span", { class: "key-paid" }, "paid"),
+    ),
   );
 }
 

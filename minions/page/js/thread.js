@@ -10,10 +10,8 @@ const UNFINISHED = new Set(["queued", "running"]);
 export class Thread {
   #place = byId("thread");
   #deps;
-  #onEnd;
 
   constructor({ viewer, documents, announce, onEnd }) {
-    this.#onEnd = onEnd;
     this.#deps = {
       viewer,
       documents,
@@ -27,6 +25,7 @@ export class Thread {
   async load() {
     const newest = await listOf("/v1/questions", { most: SHOWN });
     for (const run of newest.toReversed()) this.#add(run);
+    if (newest.length) this.#deps.documents.choose(newest[0].question.documents);
     this.#place.lastElementChild?.scrollIntoView({ block: "start" });
   }
 

@@ -47,17 +47,14 @@ export class Viewer {
     this.#opener = opener;
     this.#span = span;
     this.#page = page ?? (await pageOf(document, span.start));
-    this.#reveal(document);
-    opener.scrollIntoView({ block: "nearest" }); // the column became narrower, and so longer
+    keepingInPlace(opener, () => this.#reveal(document));
     await this.#draw();
     this.#root.focus({ preventScroll: true });
   }
 
   close() {
-    show(this.#root, false);
-    document.body.classList.remove("viewing");
-    this.#silenceRest(false);
-    this.#opener?.focus({ preventScroll: true });
+    keepingInPlace(this.#opener, () => this.#conceal());
+    this.#opener.focus({ preventScroll: true });
   }
 
   get isOpen() {
@@ -90,6 +87,12 @@ export class Viewer {
     }
   }
 
+  #conceal() {
+    show(this.#root, false);
+    document.body.classList.remove("viewing");
+    this.#silenceRest(false);
+  }
+
   /** On a narrow screen the viewer covers all the rest: the keyboard must not wander there. */
   #silenceRest(silent) {
     byId("library").inert = silent;
@@ -99,7 +102,8 @@ export class Viewer {
   #onKey(event) {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (event.key === "Escape") this.close();
-    else if (step && this.#zoom === 0 && event.target !== this.#number) this.#goTo(this.#page + step);
+    else if (step && this.#zoom === 0 && event.target !== this.#number)
+      this.#goTo(this.#page + step);
     else return;
     event.preventDefault();
   }
@@ -174,9 +178,29 @@ export class Viewer {
     this.#note.textContent = note;
     show(this.#note, note !== "");
     fill(this.#stage, element);
-    if (mark) mark.scrollIntoView({ block: "center", inline: "nearest" });
-    else this.#stage.scrollTo(0, 0);
+    this.#stage.scrollTo(0, 0);
+    if (mark) this.#centre(mark);
   }
+
+  /** Within the stage only: `scrollIntoView` would move the page beside it as well. */
+  #centre(mark) {
+    const [stage, place] = [this.#stage.getBoundingClientRect(), mark.getBoundingClientRect()];
+    const inSight = (start, end, low, high) => start >= low && end <= high;
+    const top = place.top - stage.top - (stage.height - place.height) / 2;
+    const aside = inSight(place.left, place.right, stage.left, stage.right);
+    this.#stage.scrollBy({
+      top,
+      left: aside ? 0 : place.left - stage.left - 24,
+      behavior: "instant",
+    });
+  }
+}
+
+/** Columns change their width, and so their length: what was looked at stays where it was. */
+function keepingInPlace(element, change) {
+  const before = element.getBoundingClientRect().top;
+  change();
+  scrollBy({ top: element.getBoundingClientRect().top - before, behavior: "instant" });
 }
 
 /** The page that holds a character, by halving: the service is asked a few times, not for all. */

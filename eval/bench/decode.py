@@ -1,0 +1,185 @@
+"""`minions bench decode`: our decoding against llama.cpp alone, and what Python and grammar add."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from eval.bench.competitors import N_CTX
+from eval.bench.measure import in_own_process, timed
+from eval.bench.workloads import Workload, prompts_for
+from workers.errors import EngineUnavailable
+from workers.llama.api import LlamaModel
+from workers.llama.context import Batch, LlamaContext
+from workers.llama.engine import LlamaCppEngine
+from workers.llama.grammar import AnswerGrammar
+from workers.llama.sizing import LlamaSettings
+from workers.llama.tokenizer import LlamaTokenizer
+
+BATCHES: Final = (1, 4, 8, 16)
+_PROMPT_TOKENS: Final = 512
+_STEPS: Final = 48
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeRate:
+    """Decoding with so many answers at a time, over one shared chunk."""
+
+    n_sequences: int
+    ours_per_s: float
+    """Tokens per second of wall time, sampling and grammar included."""
+    bare_per_s: float
+    """llama_decode alone on the same cells, in the same process kind; no sampling."""
+    ours_per_cpu_s: float
+    bare_per_cpu_s: float
+    python_ms_per_step: float
+    """CPU time of a step outside llama_decode: planning, batch, logits, sampling, grammar."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrammarCost:
+    """What the JSON grammar costs per token."""
+
+    n_vocab: int
+    checked_first_us: float
+    """One token is asked about, as we do."""
+    all_candidates_us: float
+    """Every token is, as llama-cpp-python's `Llama` does."""
+
+
+def decode_rates(gguf: Path, n_threads: int) -> list[DecodeRate]:
+    """Ours and llama.cpp's, for each batch size."""
+    return [in_own_process(_rate, gguf, n_threads, n) for n in BATCHES]
+
+
+def _rate(gguf: Path, n_threads: int, n_sequences: int) -> DecodeRate:
+    ours, per_cpu, python_ms = _our_rate(gguf, n_threads, n_sequences)
+    bare, bare_per_cpu = _bare_rate(gguf, n_threads, n_sequences)
+    return DecodeRate(
+        n_sequences=n_sequences,
+        ours_per_s=ours,
+        bare_per_s=bare,
+        ours_per_cpu_s=per_cpu,
+        bare_per_cpu_s=bare_per_cpu,
+        python_ms_per_step=python_ms,
+    )
+
+
+def _our_rate(gguf: Path, n_threads: int, n_sequences: int) -> tuple[float, float, float]:
+    """Samples of one task: all of them decode in every batch."""
+    work = Workload(
+        name="decode", n_chunks=1, chunk_tokens=_PROMPT_TOKENS, n_tasks=1, n_samples=n_sequences
+    )
+    settings = LlamaSettings(n_threads=n_threads, n_ctx=N_CTX, kv_ram_bytes=0)
+    engine = LlamaCppEngine.load(gguf, settings=settings)
+    for job in prompts_for(work, gguf).jobs():
+        engine.submit(job)
+    while engine.counters.n_rows < _PROMPT_TOKENS or engine.counters.largest_batch == 0:
+        engine.step()
+    engine.step()
+    counters = engine.counters
+    rows, steps, inside_s = counters.n_rows, counters.n_steps, counters.decode_cpu_s
+    with timed() as watch:
+        while engine.n_pending == n_sequences and counters.n_steps - steps < _STEPS:
+            engine.step()
+    n_rows, n_steps = counters.n_rows - rows, counters.n_steps - steps
+    outside_s = watch.cpu_s - (counters.decode_cpu_s - inside_s)
+    engine.close()
+    return n_rows / watch.wall_s, n_rows / watch.cpu_s, 1000 * outside_s / n_steps
+
+
+def _bare_rate(gguf: Path, n_threads: int, n_sequences: int) -> tuple[float, float]:
+    """What llama-batched-bench does: a shared prompt, then one row per sequence and step."""
+    model = LlamaModel(gguf)
+    context = LlamaContext(
+        model,
+        n_ctx=N_CTX,
+        n_sequences=n_sequences + 1,
+        n_batch=_PROMPT_TOKENS,
+        n_threads=n_threads,
+        kv_type="f16",
+    )
+    tokens = np.random.default_rng(0).integers(0, model.n_vocab * 9 // 10, _PROMPT_TOKENS)
+    batch = Batch(_PROMPT_TOKENS)
+    batch.add(tokens.astype(np.int32), first_position=0, sequence=0, wanted=False)
+    context.decode(batch)
+    for sequence in range(1, n_sequences + 1):
+        context.fork(parent=0, child=sequence)
+    with timed() as watch:
+        for step in range(_STEPS):
+            _decode_row_each(context, batch, n_sequences, _PROMPT_TOKENS + step)
+    context.close()
+    model.close()
+    n_rows = n_sequences * _STEPS
+    return n_rows / watch.wall_s, n_rows / watch.cpu_s
+
+
+def _decode_row_each(context: LlamaContext, batch: Batch, n_sequences: int, position: int) -> None:
+    batch.clear()
+    for sequence in range(1, n_sequences + 1):
+        token = np.array([100 + sequence], np.int32)
+        batch.add(token, first_position=position, sequence=sequence, wanted=True)
+    context.decode(batch)
+    context.logits(n_sequences)
+
+
+def grammar_cost(gguf: Path) -> GrammarCost:
+    """Measured inside an answer's string, where most tokens are allowed."""
+    model = LlamaModel(gguf, vocab_only=True)
+    tokenizer = LlamaTokenizer(model)
+    grammar = AnswerGrammar(model, tokenizer)
+    tokens = tokenizer.encode(' "the date of the agreement is not the date of the report')
+    state = grammar.start()
+    begin = time.process_time()
+    for token in tokens:
+        state.allows(token)
+        state.accept(token)
+    checked_s = time.process_time() - begin
+    vocabulary = np.arange(model.n_vocab, dtype=np.int32)
+    begin = time.process_time()
+    for _ in tokens:
+        state.keep_allowed(vocabulary)
+    all_s = time.process_time() - begin
+    state.close()
+    grammar.close()
+    model.close()
+    return GrammarCost(
+        n_vocab=len(vocabulary),
+        checked_first_us=1e6 * checked_s / len(tokens),
+        all_candidates_us=1e6 * all_s / len(tokens),
+    )
+
+
+def batched_bench(binary: Path, gguf: Path, n_threads: int) -> dict[int, float]:
+    """llama-batched-bench's own decode rate per batch size, in tokens per second.
+
+    Raises EngineUnavailable when the program fails."""
+    sizes = ",".join(map(str, BATCHES))
+    command = [
+        str(binary), "-m", str(gguf), "-c", str(N_CTX), "-b", "512", "-ub", "512", "-fa", "on",
+        "-npp", str(_PROMPT_TOKENS), "-ntg", str(_STEPS), "-npl", sizes, "-pps",
+        "-t", str(n_threads), "-tb", str(n_threads), "--output-format", "jsonl",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if not rows:
+        raise EngineUnavailable(f"{binary} printed no figures: {done.stderr.strip()[-300:]}")
+    return {int(row["pl"]): float(row["speed_tg"]) for row in rows}
+
+
+def to_json(
+    rates: Sequence[DecodeRate], cost: GrammarCost, theirs: dict[int, float] | None
+) -> dict[str, Any]:
+    """The whole run."""
+    return {
+        "batch": {str(rate.n_sequences): asdict(rate) for rate in rates},
+        "grammar": asdict(cost),
+        "llama_batched_bench_per_s": theirs and {str(n): rate for n, rate in theirs.items()},
+    }

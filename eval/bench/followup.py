@@ -1,0 +1,102 @@
+"""`minions bench followup`: what a further question about the same document costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from eval.bench.competitors import N_CTX, answers
+from eval.bench.measure import in_own_process, timed
+from eval.bench.workloads import Workload, prompts_for
+from workers.jobs import Job
+from workers.llama.engine import LlamaCppEngine
+from workers.llama.sizing import LlamaSettings
+
+DOCUMENT: Final = Workload(name="document", n_chunks=4, chunk_tokens=1500, n_tasks=3, n_samples=1)
+_RAM_BYTES: Final = 1 << 30
+_DISK_BYTES: Final = 4 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """One question about the whole document."""
+
+    name: str
+    wall_s: float
+    cpu_s: float
+    prefill_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FollowUp:
+    """First and further questions, with so many tasks each."""
+
+    n_tasks: int
+    rounds: tuple[Round, ...]
+    """The first one reads; the others find it read: in memory, on disk, after a restart."""
+    stored_bytes: int
+    """Of the document, on disk."""
+
+    def as_json(self) -> dict[str, Any]:
+        first = self.rounds[0]
+        return {
+            "n_tasks": self.n_tasks,
+            "stored_bytes": self.stored_bytes,
+            "rounds": {each.name: asdict(each) for each in self.rounds},
+            "ratio": {
+                each.name: {
+                    "prefill_tokens": first.prefill_tokens / max(each.prefill_tokens, 1),
+                    "wall": each.wall_s / first.wall_s,
+                    "cpu": each.cpu_s / first.cpu_s,
+                }
+                for each in self.rounds[1:]
+            },
+        }
+
+
+def follow_up(gguf: Path, n_threads: int, folder: Path, n_tasks: int) -> FollowUp:
+    """Ask four times. `folder` is for the store on disk, and must be empty."""
+    settings = LlamaSettings(
+        n_threads=n_threads,
+        n_ctx=N_CTX,
+        kv_ram_bytes=_RAM_BYTES,
+        kv_dir=folder,
+        kv_disk_bytes=_DISK_BYTES,
+    )
+    no_ram = replace(settings, kv_ram_bytes=0)
+    rounds = [
+        *in_own_process(_ask, gguf, settings, n_tasks, ("first", "from memory")),
+        *in_own_process(_ask, gguf, no_ram, n_tasks, ("from disk",)),
+        *in_own_process(_ask, gguf, settings, n_tasks, ("after a restart",)),
+    ]
+    stored_bytes = sum(file.stat().st_size for file in folder.iterdir())
+    return FollowUp(n_tasks=n_tasks, rounds=tuple(rounds), stored_bytes=stored_bytes)
+
+
+def _ask(gguf: Path, settings: LlamaSettings, n_tasks: int, names: Sequence[str]) -> list[Round]:
+    """One engine, one question after the other, each in other words."""
+    jobs = prompts_for(replace(DOCUMENT, n_tasks=n_tasks), gguf).jobs()
+    engine = LlamaCppEngine.load(gguf, settings=settings)
+    rounds = []
+    for name in names:
+        with timed() as watch:
+            results = answers(engine, [_reworded(job, name) for job in jobs])
+        usages = [result.usage for result in results]
+        rounds.append(
+            Round(
+                name=name,
+                wall_s=watch.wall_s,
+                cpu_s=watch.cpu_s,
+                prefill_tokens=sum(usage.prefilled_tokens for usage in usages),
+                output_tokens=sum(usage.output_tokens for usage in usages),
+            )
+        )
+    engine.close()
+    return rounds
+
+
+def _reworded(job: Job, name: str) -> Job:
+    return replace(job, job_id=f"{name} {job.job_id}", task=f"{job.task} ({name})")

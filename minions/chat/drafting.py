@@ -1,0 +1,75 @@
+"""The worker's side of a plain turn: the job it gets, and its line in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from minions.chat.turn import Turn
+from minions.store.model import LedgerEntry, Store
+from workers import ChatJob, ChatResult, Effort, EngineInfo, JobStatus, Sampling, WorkerPool
+
+MAX_ANALYSIS_TOKENS = 1024
+CANCELLED = "cancelled"
+
+
+def chat_job(turn: Turn, run_id: str, worker: EngineInfo) -> ChatJob:
+    """The turn as the worker gets it; an effort that it doesn't know becomes one that it does."""
+    effort = turn.effort or Effort.LOW
+    if effort not in worker.efforts:
+        effort = Effort.NONE if Effort.NONE in worker.efforts else worker.efforts[0]
+    return ChatJob(
+        job_id=f"job_{run_id}",
+        messages=turn.messages,
+        tools=turn.tools,
+        tool_choice=turn.tool_choice,
+        effort=effort,
+        max_analysis_tokens=min(MAX_ANALYSIS_TOKENS, turn.max_output_tokens),
+        sampling=Sampling(
+            temperature=turn.temperature or 0.0,
+            seed=turn.seed,
+            max_output_tokens=turn.max_output_tokens,
+        ),
+        stop=turn.stop,
+    )
+
+
+async def run_booked(
+    job: ChatJob,
+    pool: WorkerPool,
+    store: Store,
+    run_id: str,
+    on_text: Callable[[str], None] | None = None,
+) -> ChatResult:
+    """Run the job and book it, also when the caller leaves meanwhile (Law 2)."""
+    try:
+        result = await pool.chat(job, on_text)
+    except asyncio.CancelledError:
+        left = ChatResult(job_id=job.job_id, status=JobStatus.FAILED, error=CANCELLED)
+        await store.record_ledger([_entry(left, pool.info, run_id, outcome=CANCELLED)])
+        raise
+    await store.record_ledger([_entry(result, pool.info, run_id, outcome=result.status.value)])
+    return result
+
+
+def _entry(result: ChatResult, worker: EngineInfo, run_id: str, *, outcome: str) -> LedgerEntry:
+    """The local call in the ledger; its price is unknown, not 0."""
+    usage = result.usage
+    return LedgerEntry(
+        run_id=run_id,
+        kind="local",
+        model=worker.model,
+        purpose="chat",
+        outcome=outcome,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.prompt_tokens - usage.prefilled_tokens,
+        completion_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cost_nano_usd=None,
+        price_snapshot=None,
+        usage_reported=outcome != CANCELLED,
+        call_key=result.job_id,
+        attempt=1,
+        created_at=time.time(),
+    )

@@ -1,0 +1,273 @@
+"""`minions bench engine`, `followup`, `decode` and `gpt-oss-20b`: the local engine, measured."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from eval.bench import decode as decoding
+from eval.bench import engine as comparing
+from eval.bench import gpt_oss
+from eval.bench.engine import Asked, Comparison
+from eval.bench.followup import FollowUp, follow_up
+from eval.bench.measure import Measured, Surroundings
+from eval.bench.workloads import WORKLOADS
+from minions.cli.common import JsonOption, StateOption, err, out
+from minions.errors import BadRequest
+from minions.settings import load_settings
+from workers.llama.loading import plan_placement
+from workers.llama.sizing import LlamaSettings, free_threads
+from workers.random_gguf import SHAPES, write_random_gguf
+
+BENCH_SHAPE = "small-32k"
+
+GgufOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--gguf", help=f"The model; default: random weights in the shape {BENCH_SHAPE} (70 MB)."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Compute threads; default: cores free now.")
+]
+ScratchOption = Annotated[
+    Path | None, typer.Option("--scratch", help="Folder for models made here; default: the state's")
+]
+
+
+def engine(
+    gguf: GgufOption = None,
+    server_bin: Annotated[
+        Path | None, typer.Option(help="llama-server, to compare with (workers/deploy says how).")
+    ] = None,
+    workload: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(WORKLOADS)}; default: all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="The best of so many counts.")] = 1,
+    threads: ThreadsOption = None,
+    scratch: ScratchOption = None,
+    state_dir: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The same jobs by our engine, by llama-cpp-python one by one, and by llama-server."""
+    for name in workload or ():
+        if name not in WORKLOADS:
+            raise BadRequest(f"There is no workload {name!r}. Use {', '.join(WORKLOADS)}.")
+    path = bench_model(gguf, scratch, state_dir)
+    asked = Asked(
+        gguf=path,
+        n_threads=threads or free_threads(path.stat().st_size),
+        workloads=workload or tuple(WORKLOADS),
+        server_binary=server_bin,
+        n_rounds=rounds,
+    )
+    say_plan(path)
+    comparisons = comparing.compare(asked, _say_measured)
+    if as_json:
+        typer.echo(json.dumps(comparing.to_json(comparisons, asked), indent=2))
+        return
+    for comparison in comparisons:
+        out.print(_comparison_table(comparison))
+    out.print(_surroundings(asked.n_threads))
+
+
+def followup(
+    gguf: GgufOption = None,
+    threads: ThreadsOption = None,
+    scratch: ScratchOption = None,
+    state_dir: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A further question about a document: from memory, from disk, after a restart."""
+    path = bench_model(gguf, scratch, state_dir)
+    n_threads = threads or free_threads(path.stat().st_size)
+    say_plan(path)
+    found = []
+    for n_tasks in (3, 1):
+        with tempfile.TemporaryDirectory(prefix="minions-kv-") as folder:
+            found.append(follow_up(path, n_threads, Path(folder), n_tasks))
+    if as_json:
+        typer.echo(json.dumps([each.as_json() for each in found], indent=2))
+        return
+    for each in found:
+        out.print(_followup_table(each))
+    out.print(_surroundings(n_threads))
+
+
+def decode(
+    gguf: GgufOption = None,
+    batched_bench_bin: Annotated[
+        Path | None, typer.Option(help="llama-batched-bench, to compare with.")
+    ] = None,
+    threads: ThreadsOption = None,
+    scratch: ScratchOption = None,
+    state_dir: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Our decoding at several batch sizes against llama.cpp alone, and the cost of the grammar."""
+    path = bench_model(gguf, scratch, state_dir)
+    n_threads = threads or free_threads(path.stat().st_size)
+    say_plan(path)
+    rates = decoding.decode_rates(path, n_threads)
+    cost = decoding.grammar_cost(path)
+    theirs = batched_bench_bin and decoding.batched_bench(batched_bench_bin, path, n_threads)
+    if as_json:
+        typer.echo(json.dumps(decoding.to_json(rates, cost, theirs), indent=2))
+        return
+    out.print(_decode_table(rates, theirs or {}))
+    out.print(
+        f"  grammar over {cost.n_vocab:,} tokens: {cost.checked_first_us:.1f} us a token checked "
+        f"first, {cost.all_candidates_us / 1000:.1f} ms asked of every token"
+    )
+    out.print(_surroundings(n_threads))
+
+
+def gpt_oss_20b(
+    llama_bench_bin: Annotated[
+        Path | None, typer.Option(help="llama-bench, to compare with.")
+    ] = None,
+    threads: ThreadsOption = None,
+    scratch: ScratchOption = None,
+    keep: Annotated[bool, typer.Option(help="Leave the 12 GB file for the next time.")] = False,
+    state_dir: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The full shape of gpt-oss-20b with random weights: memory and speed on this machine."""
+    path = gpt_oss.make_model(scratch_folder(scratch, state_dir), _say)
+    try:
+        say_plan(path, LlamaSettings(n_ctx=gpt_oss.CONTEXT_TOKENS))
+        found = gpt_oss.measure(path, threads, llama_bench_bin)
+    finally:
+        if not keep:
+            path.unlink()
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+        return
+    out.print(_facts_table(found.as_json()))
+
+
+def bench_model(gguf: Path | None, scratch: Path | None, state_dir: Path | None) -> Path:
+    """The given model, or one of random weights, made once. Raises BadRequest for a wrong path."""
+    if gguf is not None:
+        if not gguf.is_file():
+            raise BadRequest(f"There is no file {gguf}. Give the path of a .gguf file.")
+        return gguf
+    folder = scratch_folder(scratch, state_dir)
+    path = folder / f"{BENCH_SHAPE}.gguf"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _say(f"making {path} with random weights, once")
+        part = path.with_suffix(".part")
+        write_random_gguf(part, shape=SHAPES[BENCH_SHAPE])
+        part.replace(path)
+    return path
+
+
+def scratch_folder(scratch: Path | None, state_dir: Path | None) -> Path:
+    """Where models of benchmarks are made."""
+    return scratch or load_settings(state_dir=state_dir).state_dir / "bench"
+
+
+def say_plan(path: Path, settings: LlamaSettings | None = None) -> None:
+    """Where the model goes on this machine."""
+    _say(f"plan: {plan_placement(path, settings or LlamaSettings())}")
+
+
+def _say(text: str) -> None:
+    err.print(f"[dim]{text}[/]", highlight=False)
+
+
+def _say_measured(workload: str, name: str, measured: Measured) -> None:
+    _say(f"{workload} {name}: {measured.wall_s:.2f} s, {measured.cpu_s:.2f} CPU-s")
+
+
+def _surroundings(n_threads: int) -> str:
+    around = Surroundings(n_threads=n_threads)
+    return (
+        f"  [dim]{n_threads} threads on {around.n_cores} cores, load {around.load:.1f}: on a busy "
+        "machine compare CPU-seconds[/]"
+    )
+
+
+def _comparison_table(comparison: Comparison) -> Table:
+    workload, roof = comparison.workload, comparison.roofline
+    table = _table(f"{workload.name}: {workload.n_jobs} jobs over {workload.n_chunks} chunks")
+    for heading in ("", "wall s", "CPU s", "prefilled", "written", "peak MB", "x wall", "x CPU"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, measured in comparison.engines.items():
+        wall, cpu = comparison.ratio(name) or (1.0, 1.0)
+        table.add_row(name, *_measured_cells(measured), f"{wall:.2f}", f"{cpu:.2f}")
+    ours = comparison.engines[comparing.OURS]
+    table.add_row(
+        f"roofline ({100 * roof.cpu_s / ours.cpu_s:.0f}% reached)",
+        f"{roof.wall_s:.2f}",
+        f"{roof.cpu_s:.2f}",
+    )
+    return table
+
+
+def _measured_cells(measured: Measured) -> Sequence[str]:
+    return (
+        f"{measured.wall_s:.2f}",
+        f"{measured.cpu_s:.2f}",
+        f"{measured.prefill_tokens:,}",
+        f"{measured.output_tokens:,}",
+        f"{measured.peak_rss_bytes / 1e6:.0f}",
+    )
+
+
+def _followup_table(found: FollowUp) -> Table:
+    table = _table(f"{found.n_tasks} tasks a question; {found.stored_bytes / 1e6:.0f} MB on disk")
+    for heading in ("", "wall s", "CPU s", "prefilled", "written", "of first (wall)", "(CPU)"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    first = found.rounds[0]
+    for each in found.rounds:
+        table.add_row(
+            each.name,
+            f"{each.wall_s:.2f}",
+            f"{each.cpu_s:.2f}",
+            f"{each.prefill_tokens:,}",
+            f"{each.output_tokens:,}",
+            f"{each.wall_s / first.wall_s:.2f}",
+            f"{each.cpu_s / first.cpu_s:.2f}",
+        )
+    return table
+
+
+def _decode_table(rates: Sequence[decoding.DecodeRate], theirs: Mapping[int, float]) -> Table:
+    table = _table("decoding, tokens a second")
+    headings = ("at a time", "ours", "llama.cpp alone", "ours / CPU-s", "alone / CPU-s")
+    for heading in (*headings, "Python ms a step", "llama-batched-bench"):
+        table.add_column(heading, justify="right")
+    for rate in rates:
+        batched = theirs.get(rate.n_sequences)
+        table.add_row(
+            f"{rate.n_sequences}",
+            f"{rate.ours_per_s:.1f}",
+            f"{rate.bare_per_s:.1f}",
+            f"{rate.ours_per_cpu_s:.1f}",
+            f"{rate.bare_per_cpu_s:.1f}",
+            f"{rate.python_ms_per_step:.2f}",
+            f"{batched:.1f}" if batched else "not given",
+        )
+    return table
+
+
+def _facts_table(facts: Mapping[str, Any]) -> Table:
+    table = _table("gpt-oss-20b, random weights")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for name, value in facts.items():
+        shown = f"{value / 1e9:.2f} GB" if name.endswith("_bytes") else value
+        table.add_row(name, f"{shown:.2f}" if isinstance(shown, float) else str(shown))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=None, padding=(0, 2), header_style="dim", title_justify="left")

@@ -1,0 +1,207 @@
+"""Where a model goes: how much of it on the GPU, and how large a context beside it. Pure.
+
+A mixture of experts is placed by what it needs often: attention, embeddings and the KV cache stay
+on the GPU, and the experts of as few layers as possible go to main memory, since each token needs a
+few of them only. A model without experts leaves whole layers there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from workers.errors import ModelTooLarge
+from workers.llama.sizing import LlamaSettings
+
+ALL_LAYERS: Final = 10_000
+"""As many as there are: llama.cpp takes any number that is not less."""
+
+_MIB: Final = 1024**2
+_CELL_STEP: Final = 256
+"""llama.cpp rounds the number of cells up to a multiple of this."""
+_DEFAULT_CELLS: Final = 16_384
+_FEWEST_CELLS: Final = 2_048
+_COMPUTE_BYTES: Final = 256 * _MIB
+"""For compute buffers, logits and this process; the 20B shape takes some 200 MiB."""
+_SPARE_SHARE: Final = 0.05
+"""Share of each memory that is left to others."""
+_BYTES_PER_VALUE: Final = {"f16": 2.0, "q8_0": 34 / 32}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSize:
+    """What a model asks of the memory it runs in."""
+
+    name: str
+    n_layers: int
+    dense_bytes: int
+    """Weights that every token needs."""
+    expert_bytes: int
+    """Weights of the experts of all layers; 0 for a model without."""
+    kv_values_per_cell: int
+    """Numbers that the cache holds per token."""
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.dense_bytes + self.expert_bytes
+
+    @property
+    def movable_bytes_per_layer(self) -> float:
+        """What leaves the GPU with a layer: its experts; without any, the layer."""
+        return (self.expert_bytes or self.dense_bytes) / max(self.n_layers, 1)
+
+    def kv_bytes(self, cells: int, kv_type: str) -> float:
+        return cells * self.kv_values_per_cell * _BYTES_PER_VALUE[kv_type]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """What is free."""
+
+    ram_bytes: int
+    vram_bytes: int = 0
+    """Of all GPUs that llama.cpp can use; 0 for none."""
+
+    @property
+    def usable_ram(self) -> float:
+        return self.ram_bytes * (1 - _SPARE_SHARE) - _COMPUTE_BYTES
+
+    @property
+    def usable_vram(self) -> float:
+        return self.vram_bytes * (1 - _SPARE_SHARE) - _COMPUTE_BYTES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """The plan for one model on one machine."""
+
+    model: str
+    n_cells: int
+    """Tokens of context, all jobs together."""
+    n_gpu_layers: int = 0
+    """0 for none, `ALL_LAYERS` for all."""
+    n_cpu_expert_layers: int = 0
+    """The experts of so many layers, the first ones, are in main memory though the rest of the
+    model is on the GPU."""
+    gpu_bytes: float = 0.0
+    cpu_bytes: float = 0.0
+    """Weights and cache, in each memory."""
+
+    def __str__(self) -> str:
+        where = "the CPU"
+        if self.n_gpu_layers:
+            layers = "all" if self.n_gpu_layers >= ALL_LAYERS else f"{self.n_gpu_layers}"
+            where = f"{layers} layers on the GPU ({self.gpu_bytes / _MIB:.0f} MiB)"
+            if self.n_cpu_expert_layers:
+                where += f", the experts of {self.n_cpu_expert_layers} of them"
+            where += " and the rest" if self.cpu_bytes and not self.n_cpu_expert_layers else ""
+            where += " in main memory" if self.cpu_bytes else ""
+        memory = f" ({self.cpu_bytes / _MIB:.0f} MiB)" if self.cpu_bytes else ""
+        return f"{self.model}: {where}{memory}, {self.n_cells} tokens of context"
+
+
+def place(size: ModelSize, memory: Memory, settings: LlamaSettings) -> Placement:
+    """The best plan: on the GPU with the context that is wanted, or with a smaller one where none
+    is; else on the CPU.
+
+    Raises ModelTooLarge, with the numbers and with what would fit."""
+    plans = [_on_cpu]
+    if memory.vram_bytes and settings.n_gpu_layers != 0:
+        plans.insert(0, _on_gpu if settings.n_gpu_layers is None else _as_told)
+    for plan in plans:
+        for cells in _cells_to_try(settings):
+            found = plan(size, memory, settings, cells)
+            if found:
+                return found
+    raise ModelTooLarge(_too_large(size, memory, settings))
+
+
+def _cells_to_try(settings: LlamaSettings) -> range | tuple[int]:
+    """The wanted number and no other, or from the default down to the fewest useful ones."""
+    if settings.n_ctx is not None:
+        return (settings.n_ctx,)
+    return range(_DEFAULT_CELLS, _FEWEST_CELLS - 1, -_CELL_STEP)
+
+
+def _on_gpu(
+    size: ModelSize, memory: Memory, settings: LlamaSettings, cells: int
+) -> Placement | None:
+    """All of it, or with as few layers' experts as need be in main memory."""
+    kv_bytes = size.kv_bytes(cells, settings.kv_type)
+    movable = size.movable_bytes_per_layer * size.n_layers
+    left = memory.usable_vram - kv_bytes - (size.weights_bytes - movable)
+    if left < 0:
+        return None
+    n_here = min(size.n_layers, int(left // max(size.movable_bytes_per_layer, 1)))
+    n_away = size.n_layers - n_here
+    away_bytes = n_away * size.movable_bytes_per_layer
+    if away_bytes > memory.usable_ram or (n_here == 0 and not size.expert_bytes):
+        return None
+    layers = n_here if n_away and not size.expert_bytes else ALL_LAYERS
+    return Placement(
+        model=size.name,
+        n_cells=cells,
+        n_gpu_layers=layers,
+        n_cpu_expert_layers=n_away if size.expert_bytes else 0,
+        gpu_bytes=size.weights_bytes - away_bytes + kv_bytes,
+        cpu_bytes=away_bytes,
+    )
+
+
+def _as_told(
+    size: ModelSize, memory: Memory, settings: LlamaSettings, cells: int
+) -> Placement | None:
+    """As many layers as the user wants, with their share of the cache."""
+    n_layers = min(settings.n_gpu_layers or 0, size.n_layers)
+    share = n_layers / max(size.n_layers, 1)
+    all_bytes = size.weights_bytes + size.kv_bytes(cells, settings.kv_type)
+    gpu_bytes, cpu_bytes = share * all_bytes, (1 - share) * all_bytes
+    if gpu_bytes > memory.usable_vram or cpu_bytes > memory.usable_ram:
+        return None
+    return Placement(
+        model=size.name,
+        n_cells=cells,
+        n_gpu_layers=settings.n_gpu_layers or 0,
+        gpu_bytes=gpu_bytes,
+        cpu_bytes=cpu_bytes,
+    )
+
+
+def _on_cpu(
+    size: ModelSize, memory: Memory, settings: LlamaSettings, cells: int
+) -> Placement | None:
+    needed = size.weights_bytes + size.kv_bytes(cells, settings.kv_type)
+    if needed > memory.usable_ram:
+        return None
+    return Placement(model=size.name, n_cells=cells, cpu_bytes=needed)
+
+
+def _too_large(size: ModelSize, memory: Memory, settings: LlamaSettings) -> str:
+    cells = settings.n_ctx or _FEWEST_CELLS
+    kv_mib = size.kv_bytes(cells, settings.kv_type) / _MIB
+    free = f"{memory.ram_bytes / _MIB:.0f} MiB are free"
+    if memory.vram_bytes:
+        free = (
+            f"{memory.vram_bytes / _MIB:.0f} MiB of GPU memory and {memory.ram_bytes / _MIB:.0f} "
+            "MiB of main memory are free"
+        )
+    return (
+        f"{size.name} needs {size.weights_bytes / _MIB:.0f} MiB for its weights and {kv_mib:.0f} "
+        f"MiB for {cells} tokens of context, beside {_COMPUTE_BYTES / _MIB:.0f} MiB of buffers; "
+        f"{free}. {_what_would_fit(size, memory, settings)}"
+    )
+
+
+def _what_would_fit(size: ModelSize, memory: Memory, settings: LlamaSettings) -> str:
+    """The nearest thing that runs: this model with a smaller context, or a smaller model."""
+    room = max(memory.usable_ram, memory.usable_vram) - size.weights_bytes
+    per_cell = max(size.kv_bytes(1, settings.kv_type), 1.0)
+    most_cells = int(room / per_cell) // _CELL_STEP * _CELL_STEP
+    if most_cells >= _FEWEST_CELLS:
+        return f"A context of {most_cells} tokens would fit: ask for a smaller n_ctx."
+    fewest = size.kv_bytes(_FEWEST_CELLS, settings.kv_type)
+    most_mib = (max(memory.usable_ram, memory.usable_vram) - fewest) / _MIB
+    return (
+        f"A model of up to {max(most_mib, 0):.0f} MiB would fit: take a smaller one, close other "
+        "programs, or use a server of your network by its URL."
+    )
