@@ -84,7 +84,7 @@ def _read_then(jobs: list[dict[str, Any]], elapsed_s: float | None) -> bool:
     taken from an earlier reading, with its tokens and its time."""
     if not elapsed_s or not any(job["prefilled_tokens"] for job in jobs):
         return False
-    return max(job["elapsed_s"] for job in jobs) <= elapsed_s + CLOCK_S
+    return bool(max(job["elapsed_s"] for job in jobs) <= elapsed_s + CLOCK_S)
 
 
 def _reading(jobs: list[dict[str, Any]], elapsed_s: float) -> Reading:

@@ -21,7 +21,7 @@ from minions.errors import BadRequest
 from minions.estimate import estimate
 from minions.strategies.supervisor import MAX_ROUNDS
 from router import Rung
-from workers.nano.splits import document_rank, validation_contracts
+from workers.nano.splits import document_rank, training_contracts
 
 LEARN_STRATEGIES = ("local", "ladder:evidence", "ladder:passages", "cloud")
 STRATEGIES = (
@@ -38,10 +38,10 @@ STRATEGIES = (
 )
 N_CONTRACTS = 30
 N_LEARN_CONTRACTS = 12
-N_GENERATED = 12
-N_LEARN_GENERATED = 10
+N_GENERATED = 10
+N_LEARN_GENERATED = 8
 PER_CONTRACT = 3
-PER_GENERATED = 6
+PER_GENERATED = 5
 SEED = 0
 GOAL_ACCURACY, GOAL_COST = Decimal("0.979"), 1 / Decimal("30.4")
 """Of the cloud's: what the paper's best configuration kept and paid (arXiv 2502.15964)."""
@@ -84,21 +84,20 @@ def load_experiment(cuad_folder: Path) -> Experiment:
             f"{cuad_folder} holds {len(names)} contracts; the experiment needs "
             f"{N_CONTRACTS + N_LEARN_CONTRACTS}."
         )
-    held_out = validation_contracts(names)
-    others = sorted(set(names) - set(held_out), key=document_rank)
-    n_more = max(0, N_CONTRACTS - len(held_out))
-    test = [*held_out[:N_CONTRACTS], *others[:n_more]]
-    learn = others[n_more : n_more + N_LEARN_CONTRACTS]
+    trained_on = training_contracts()
+    # Those that the shipped worker never saw come first, and so into the test.
+    names.sort(key=lambda name: (name in trained_on, document_rank(name)))
+    test, learn = names[:N_CONTRACTS], names[N_CONTRACTS : N_CONTRACTS + N_LEARN_CONTRACTS]
     made = generated.load(N_GENERATED + N_LEARN_GENERATED)
     made_names = list(dict.fromkeys(item.document_name for item in made))
     return Experiment(
         learn=_dataset(
-            _of_contracts(contracts, learn, ()), _of_generated(made, made_names[N_GENERATED:])
+            _of_contracts(contracts, learn), _of_generated(made, made_names[N_GENERATED:])
         ),
         test=_dataset(
-            _of_contracts(contracts, test, held_out), _of_generated(made, made_names[:N_GENERATED])
+            _of_contracts(contracts, test), _of_generated(made, made_names[:N_GENERATED])
         ),
-        n_held_out=min(len(held_out), N_CONTRACTS),
+        n_held_out=len(set(test) - trained_on),
     )
 
 
@@ -106,15 +105,12 @@ def _dataset(*parts: Iterator[Item]) -> Dataset:
     return Dataset(card=CARD, items=tuple(item for part in parts for item in part))
 
 
-def _of_contracts(
-    items: Sequence[Item], names: Sequence[str], held_out: Sequence[str]
-) -> Iterator[Item]:
+def _of_contracts(items: Sequence[Item], names: Sequence[str]) -> Iterator[Item]:
     """Some questions of each contract, of kinds that say whether it was held out from training."""
     for name in names:
+        origin = "contract" if name in training_contracts() else "held-out contract"
         of_contract = [
-            _renamed(item, "held-out contract" if name in held_out else "contract")
-            for item in items
-            if item.document_name == f"{name}.txt"
+            _renamed(item, origin) for item in items if item.document_name == f"{name}.txt"
         ]
         yield from draw_items(of_contract, PER_CONTRACT, SEED)
 

@@ -13,14 +13,16 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.datasets.cuad import load_cuad
-from eval.items import Item
+from eval.datasets import cuad
+from eval.items import Item, draw_documents
 from eval.score import abstention_f1, auroc, exact_match, token_f1
 from minions.chunking import chunk_document
 from minions.documents import Document, read_document
+from minions.errors import NotFound
 from minions.evidence import find_quote
 from workers import Job, JobResult, JobStatus, Sampling, WorkerPool
 from workers.nano.generated import generated_example
+from workers.nano.splits import training_contracts
 
 GENERATED_SEED = 9 * 10**9
 MIN_WORDS = 40
@@ -82,12 +84,13 @@ async def cuad_figures(
     chunk_tokens: int,
     on_contract: Callable[[str, int], None],
 ) -> Figures:
-    """Clause questions of real contracts. `on_contract` is told of each contract with its chunks.
+    """Clause questions of contracts that nano was not trained on; NotFound where there are none.
 
+    `on_contract` is told of each contract with its chunks.
     `answer_f1` is the mean token-F1 over answerable questions; a wrong abstention counts 0."""
     outcomes: list[Outcome] = []
     async for name, n_chunks, of_contract in _read_contracts(
-        pool, load_cuad(folder, n_contracts), chunk_tokens
+        pool, held_out_items(folder, n_contracts), chunk_tokens
     ):
         outcomes += of_contract
         on_contract(name, n_chunks)
@@ -101,6 +104,18 @@ async def cuad_figures(
         "citation_verified": _mean([o.verified for o in answered]),
         "auroc": _auroc(answered, lambda o: o.f1 >= CORRECT_F1),
     }
+
+
+def held_out_items(folder: Path, n_contracts: int | None, seed: int = 0) -> list[Item]:
+    """The questions of `n_contracts` contracts (all by default) that nano was not trained on."""
+    trained = {f"{doc_id}.txt" for doc_id in training_contracts()}
+    items = [item for item in cuad.load(folder) if item.document_name not in trained]
+    if not items:
+        raise NotFound(
+            f"Every contract in {folder} was trained on: its figures would say nothing. Give a "
+            "folder with other contracts."
+        )
+    return draw_documents(items, n_contracts, seed)
 
 
 async def _read_contracts(

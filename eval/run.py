@@ -1,7 +1,7 @@
 """Answer labelled questions with several strategies side by side: a run, begun or gone on with.
 
-A run is a folder (`eval.rows`). Going on with it needs the same dataset, models and options, so that
-its rows can be compared; items and strategies may be added.
+A run is a folder (`eval.rows`). Going on with it needs the same dataset, models and options, so
+that its rows can be compared; items and strategies may be added.
 """
 
 from __future__ import annotations

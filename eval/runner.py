@@ -1,8 +1,8 @@
 """One process at work on an evaluation run: items in, a row for each item and strategy out.
 
-One row is written as soon as it is known. Every question is asked of the product under an id of its
-own that follows from the run, the item and the strategy: a run that was killed goes on with the very
-questions that were under way, and what they paid for is on disk.
+One row is written as soon as it is known. Every question is asked of the product under an id of
+its own that follows from the run, the item and the strategy: a run that was killed goes on with
+the very questions that were under way, and what they paid for is on disk.
 """
 
 from __future__ import annotations

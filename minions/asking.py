@@ -15,7 +15,7 @@ from minions.audit import Auditor
 from minions.budget import DayBudget
 from minions.cloud.model import CloudClient
 from minions.cloud_prompt import cloud_prompt
-from minions.errors import Cancelled, MinionsError, NotFound, WorkerFailed
+from minions.errors import BadRequest, Cancelled, MinionsError, NotFound, WorkerFailed
 from minions.events import Observer, ignore_events
 from minions.evidence.relevance import Profile
 from minions.offers import CloudTerms
@@ -90,6 +90,11 @@ class Desk:
         if run_id is not None and (asked := await self._asked(run_id)) is not None:
             return asked
         question.options.check()
+        if not question.document_ids:
+            raise BadRequest(
+                "A question needs at least one document. What has none is asked as a chat: "
+                "`/v1/chat/completions`, where the model minions-cloud asks the cloud at once."
+            )
         documents = [await self.store.get_document(i, owner) for i in question.document_ids]
         check_abilities(question, documents, has_cloud=self.terms.reachable)
         now = time.time()

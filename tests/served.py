@@ -69,27 +69,27 @@ def start(state_dir: Path, port: int, **settings: Any) -> Served:
 
 @contextlib.contextmanager
 def served(state_dir: Path, **settings: Any) -> Iterator[Served]:
-    """A service that is ready; ended at the end of the block, in good order where it still runs."""
+    """A service that answers; ended at the end of the block, in good order where it still runs."""
     service = start(state_dir, free_port(), **settings)
     try:
-        wait_until_ready(service)
+        wait_until_alive(service)
         yield service
     finally:
         if service.process.is_alive():
             service.terminate()
 
 
-def wait_until_ready(service: Served) -> None:
-    """Until it answers that it is ready."""
+def wait_until_alive(service: Served) -> None:
+    """Until it answers that it lives."""
     deadline = time.monotonic() + START_S
     with service.client() as client:
         while time.monotonic() < deadline:
             assert service.process.is_alive(), "the service ended at its start"
             with contextlib.suppress(httpx.TransportError):
-                if client.get("/readyz").status_code == 200:
+                if client.get("/healthz").status_code == 200:
                     return
             time.sleep(0.02)
-    raise AssertionError(f"the service was not ready within {START_S} s")
+    raise AssertionError(f"the service did not answer within {START_S} s")
 
 
 def _serve(state_dir: Path, port: int, settings: dict[str, Any]) -> None:

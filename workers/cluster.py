@@ -16,7 +16,13 @@ from importlib import metadata
 from pathlib import Path
 
 from workers.errors import EngineUnavailable
-from workers.ray.environment import is_loopback, python_module, ray_variables, with_variables
+from workers.ray.environment import (
+    RAY_LOCALHOST,
+    is_loopback,
+    python_module,
+    ray_variables,
+    with_variables,
+)
 from workers.ray.orders import NAME_LABEL, WORKER_RESOURCE
 
 DEFAULT_PORT = 6379
@@ -64,6 +70,11 @@ def check(plan: NodePlan) -> None:
     ray_version()
     check_token(plan.token_file)
     head_host = plan.head.rpartition(":")[0]
+    if not plan.is_head and head_host in RAY_LOCALHOST:
+        raise EngineUnavailable(
+            f"a head on {head_host} is for its own machine alone: start it with `minions cluster "
+            "up --host ADDRESS`, with its address in your network, and join that"
+        )
     if is_loopback(head_host) != is_loopback(plan.host):
         raise EngineUnavailable(
             f"the head is {head_host} and this machine {plan.host}: one is loopback, where no "

@@ -252,7 +252,7 @@ _EXPERT_GAIN: Final = 0.5
 _HEAD_GAIN: Final = 1.7
 """Chosen so that the logits depend on the whole prompt and not only on its last token, and yet
 rounding is not blown up: both matter to tests that compare two ways to compute the same prompt."""
-_SILENCE: Final = 0.2
+_SILENCE: Final = 100.0
 _Q8_SPREAD: Final = 73.9
 _E2M1_SPREAD: Final = 2.93
 """Standard deviations of a uniform signed byte and of a uniform 4-bit float."""
@@ -388,7 +388,7 @@ def _add_output_head(tensors: _Tensors, shape: Shape, vocabulary: Vocabulary) ->
     spread = _HEAD_GAIN / math.sqrt(shape.width)
     head = tensors.draw((len(vocabulary.tokens), shape.width), spread)
     if shape.is_talkative:
-        head[[i for i, text in enumerate(vocabulary.tokens) if _can_end(text)]] = -_SILENCE
+        head[[i for i, text in enumerate(vocabulary.tokens) if _can_end(text)]] = -_SILENCE / shape.width
         head[[i for i, text in enumerate(vocabulary.tokens) if text in ('"', 'Ġ"')]] = 0
     else:
         structure = ('"', '",', 'Ġ"', "null", "Ġnull")

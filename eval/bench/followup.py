@@ -15,6 +15,12 @@ from workers.llama.engine import LlamaCppEngine
 from workers.llama.sizing import LlamaSettings
 
 DOCUMENT: Final = Workload(name="document", n_chunks=4, chunk_tokens=1500, n_tasks=3, n_samples=1)
+FIRST: Final = "first"
+_FOLLOW_UPS: Final = {
+    "from memory": ("Who pays the rate?", "When does it end?", "What is the total income?"),
+    "from disk": ("Who may change it?", "When is it due?", "What does the company own?"),
+    "after a restart": ("Who made the report?", "Which year is it?", "What is the first date?"),
+}
 _RAM_BYTES: Final = 1 << 30
 _DISK_BYTES: Final = 4 << 30
 
@@ -68,7 +74,7 @@ def follow_up(gguf: Path, n_threads: int, folder: Path, n_tasks: int) -> FollowU
     )
     no_ram = replace(settings, kv_ram_bytes=0)
     rounds = [
-        *in_own_process(_ask, gguf, settings, n_tasks, ("first", "from memory")),
+        *in_own_process(_ask, gguf, settings, n_tasks, (FIRST, "from memory")),
         *in_own_process(_ask, gguf, no_ram, n_tasks, ("from disk",)),
         *in_own_process(_ask, gguf, settings, n_tasks, ("after a restart",)),
     ]
@@ -77,13 +83,15 @@ def follow_up(gguf: Path, n_threads: int, folder: Path, n_tasks: int) -> FollowU
 
 
 def _ask(gguf: Path, settings: LlamaSettings, n_tasks: int, names: Sequence[str]) -> list[Round]:
-    """One engine, one question after the other, each in other words."""
+    """One engine, one question after the other."""
     jobs = prompts_for(replace(DOCUMENT, n_tasks=n_tasks), gguf).jobs()
+    tasks = list(dict.fromkeys(job.task for job in jobs))
     engine = LlamaCppEngine.load(gguf, settings=settings)
     rounds = []
     for name in names:
         with timed() as watch:
-            results = answers(engine, [_reworded(job, name) for job in jobs])
+            asked = [_asked_again(job, name, tasks.index(job.task)) for job in jobs]
+            results = answers(engine, asked if name != FIRST else jobs)
         usages = [result.usage for result in results]
         rounds.append(
             Round(
@@ -98,5 +106,6 @@ def _ask(gguf: Path, settings: LlamaSettings, n_tasks: int, names: Sequence[str]
     return rounds
 
 
-def _reworded(job: Job, name: str) -> Job:
-    return replace(job, job_id=f"{name} {job.job_id}", task=f"{job.task} ({name})")
+def _asked_again(job: Job, name: str, index: int) -> Job:
+    """Another question, which nobody has asked before."""
+    return replace(job, job_id=f"{name} {job.job_id}", task=_FOLLOW_UPS[name][index])

@@ -18,13 +18,20 @@ QUESTION_CHARS = 1000
 MAX_CONTEXT_CHARS = 300
 """Of an earlier question or answer, where a question leans on it."""
 
-_LEANS = re.compile(
-    r"^\W*(?:and|but|so|or|also|what about|how about|why|why not)\b"
-    r"|\b(?:it|its|they|them|their|theirs|that|those|this|these|he|him|his|she|her|hers|there|"
-    r"then|same|former|latter|above|previous|instead|else)\b",
+_OPENS_ON_BEFORE = re.compile(r"^\W*(?:what about|how about)\b", re.IGNORECASE)
+_GOES_ON = re.compile(r"^\W*(?:and|but|so|or|also|then|why|why not)\b", re.IGNORECASE)
+_POINTS_BACK = re.compile(
+    r"\b(?:it|its|they|them|theirs?|he|him|his|she|hers?|the (?:same|former|latter|above|previous|"
+    r"others?))\b"
+    # "this agreement" is the document at hand; "this is" points to what was said.
+    r"|\b(?:this|that|these|those)\b(?=\s*(?:[?.,!;]|$|(?:is|are|was|were|does|did|means?|has)\b))",
     re.IGNORECASE,
 )
 _FEW_WORDS = 4
+_SHORT_WORDS = 6
+"""A question up to so long that begins with "and" is likely cut down to what is new in it."""
+_LONG_WORDS = 10
+"""In a longer one, a pronoun most likely stands for something in the question itself."""
 _MARKED_QUESTION = re.compile(r"<user_query>(.{1,1000})</user_query>", re.DOTALL)
 """How Open WebUI marks the question below the texts that it found itself."""
 
@@ -106,7 +113,12 @@ def question_of(said: Sequence[Said]) -> str:
 
 def leans(question: str) -> bool:
     """Whether a question can't be understood without what was said before it (English)."""
-    return len(question.split()) < _FEW_WORDS or _LEANS.search(question) is not None
+    n_words = len(question.split())
+    if n_words < _FEW_WORDS or _OPENS_ON_BEFORE.search(question):
+        return True
+    if n_words <= _SHORT_WORDS and _GOES_ON.search(question):
+        return True
+    return n_words <= _LONG_WORDS and _POINTS_BACK.search(question) is not None
 
 
 def _context(earlier: Sequence[Message]) -> str:

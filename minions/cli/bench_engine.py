@@ -116,7 +116,9 @@ def decode(
     say_plan(path)
     rates = decoding.decode_rates(path, n_threads)
     cost = decoding.grammar_cost(path)
-    theirs = batched_bench_bin and decoding.batched_bench(batched_bench_bin, path, n_threads)
+    theirs: dict[int, float] | None = None
+    if batched_bench_bin:
+        theirs = decoding.batched_bench(batched_bench_bin, path, n_threads)
     if as_json:
         typer.echo(json.dumps(decoding.to_json(rates, cost, theirs), indent=2))
         return

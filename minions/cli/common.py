@@ -38,6 +38,12 @@ CloudUrlOption = Annotated[
 StateOption = Annotated[
     Path | None, typer.Option("--state-dir", help="Where documents, runs and ledger are kept.")
 ]
+PoolOption = Annotated[
+    str | None, typer.Option("--pool", help="inline: read here; ray: on all nodes of a cluster.")
+]
+ClusterOption = Annotated[
+    str | None, typer.Option("--cluster", help="Head of the cluster.", metavar="HOST:PORT")
+]
 ChunkOption = Annotated[
     int | None, typer.Option("--chunk-tokens", help="Tokens per chunk (worker's tokenizer).")
 ]

@@ -29,7 +29,8 @@ def nano(
 ) -> None:
     """Read generated documents, and real contracts where their folder is given; print the figures.
 
-    Another model can be judged the same way with --model.
+    Contracts that nano was trained on are left out. Another model can be judged the same way with
+    --model.
     """
     settings = load_settings(model=model, state_dir=state_dir)
     report = run_resumable(_report(settings, cuad, contracts, documents))

@@ -11,7 +11,9 @@ import typer
 from minions.cli.common import (
     CloudOption,
     CloudUrlOption,
+    ClusterOption,
     ModelOption,
+    PoolOption,
     StateOption,
     err,
 )
@@ -30,6 +32,8 @@ def serve(
     model: ModelOption = None,
     cloud: CloudOption = None,
     cloud_url: CloudUrlOption = None,
+    pool: PoolOption = None,
+    cluster: ClusterOption = None,
     state_dir: StateOption = None,
     max_questions: Annotated[
         int | None, typer.Option(min=1, help="Questions held at once; more get a 429.")
@@ -50,6 +54,8 @@ def serve(
         model=model,
         cloud_model=cloud,
         cloud_url=cloud_url,
+        pool=pool,
+        cluster=cluster,
         state_dir=state_dir,
         max_questions=max_questions,
         max_running=max_running,

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from minions.app import App, open_app, read_limits
@@ -30,6 +31,7 @@ from minions.rest.openai_shelf import ResponseShelf
 from minions.rest.page import mount_page
 from minions.rest.rates import RateLimits
 from minions.rest.requests import RequestRecords
+from minions.rest.sizes import DeclaredSizes
 from minions.settings import Settings
 from minions.telemetry.metrics import Meters
 from minions.telemetry.tracing import open_sink
@@ -78,13 +80,13 @@ def create_app(settings: Settings, *, loopback: bool = True) -> FastAPI:
         title="Minions",
         version="0.1.0",
         lifespan=lifespan,
-        max_body_size=(read_limits(settings).max_bytes + FORM_BYTES),
         # Traces are ours to send or not: the framework must not find an exporter by itself.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
     api.state.needs_key = not loopback
     api.state.rates = RateLimits()
     api.state.responses = ResponseShelf()
+    _limit_bodies(api, read_limits(settings).max_bytes + FORM_BYTES)
     _add_middleware(api, meters, loopback=loopback)
     add_errors(api)
     for router in ROUTERS:
@@ -96,6 +98,12 @@ def create_app(settings: Settings, *, loopback: bool = True) -> FastAPI:
 def _office(app: App, events: EventLog, meters: Meters) -> Office:
     spans = open_sink(app.settings.otel_endpoint)
     return Office(app=app, events=events, meters=meters, spans=spans)
+
+
+def _limit_bodies(api: FastAPI, max_bytes: int) -> None:
+    """By what they say of themselves, and else by counting what comes."""
+    api.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_bytes)
+    api.add_middleware(DeclaredSizes, max_bytes=max_bytes)
 
 
 def _add_middleware(api: FastAPI, meters: Meters, *, loopback: bool) -> None:

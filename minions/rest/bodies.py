@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from minions.question import StrategyName
 from router import Rung
@@ -15,7 +24,7 @@ MAX_QUESTION_CHARS = 20_000
 MAX_DOCUMENTS = 100
 """Of one question or collection."""
 MAX_INLINE_CHARS = 10_000_000
-MAX_USD = 1_000_000
+MAX_USD = Decimal("999999.999999999")
 AN_ID = "doc_0123456789abcdef01234567"
 
 EXAMPLES = [
@@ -29,10 +38,29 @@ EXAMPLES = [
 
 DocumentId = Annotated[str, Field(min_length=1, max_length=200)]
 BILLIONTH = Decimal("1e-9")
+DOLLARS_IN_TEXT = r"^[0-9]{1,6}(\.[0-9]{1,9})?$"
+
+
+def _plain_dollars(value: object) -> object:
+    """Text is taken where it is a plain amount: other ways to write a number are not needed."""
+    if isinstance(value, str) and not re.fullmatch(DOLLARS_IN_TEXT.strip("^$"), value, re.ASCII):
+        raise ValueError('dollars are a number, or a text such as "0.05"')
+    return value
+
+
 Dollars = Annotated[
     Decimal,
+    BeforeValidator(_plain_dollars),
     Field(ge=0, le=MAX_USD, allow_inf_nan=False),
     AfterValidator(lambda usd: usd.quantize(BILLIONTH)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": float(MAX_USD)},
+                {"type": "string", "pattern": DOLLARS_IN_TEXT},
+            ]
+        }
+    ),
 ]
 """The ledger counts in billionths of a dollar, so smaller parts are rounded."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from minions.app import App, chunk_tokens
 from minions.egress import EgressReport, document_ids
@@ -25,6 +27,16 @@ from minions.store.model import EgressEntry
 
 router = APIRouter(prefix="/v1", tags=["money"], responses=ERRORS)
 ALL_RUNS = 1_000_000
+
+
+def _iso_day(value: object) -> object:
+    """Unix times would do for a date as well, and nobody means that."""
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        raise ValueError("a day is written 2026-01-31")
+    return value
+
+
+UtcDay = Annotated[date, BeforeValidator(_iso_day)]
 
 
 @router.post("/estimate", responses=MAY_FAIL)
@@ -44,7 +56,7 @@ async def get_savings(
     office: OfficeOf,
     caller: Asking,
     since: Annotated[
-        date | None, Query(description="Only what was asked from this UTC day on.")
+        UtcDay | None, Query(description="Only what was asked from this UTC day on.")
     ] = None,
 ) -> dict[str, Any]:
     """What was paid, what the cloud alone would have cost, and what this machine cost."""

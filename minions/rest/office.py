@@ -103,10 +103,10 @@ class Office:
             task.add_done_callback(lambda done: self._forget(record.run_id, done))
         return task
 
-    @contextlib.contextmanager
-    def attending(self, run_id: str) -> Generator[None, None, None]:
-        """The task that runs this block is the work on a chat: it is cancelled and drained like
-        that on a question."""
+    @contextlib.asynccontextmanager
+    async def attending(self, run_id: str) -> AsyncGenerator[None, None]:
+        """The task that runs this block is the work on a chat: it is cancelled, drained and counted
+        like that on a question."""
         task: Work | None = asyncio.current_task()
         if task is not None:
             self.tasks[run_id] = task
@@ -115,6 +115,7 @@ class Office:
         finally:
             self.tasks.pop(run_id, None)
             self._given_up.discard(run_id)
+            await self._measure(await self.app.store.get_run(run_id))
 
     async def resume(self) -> int:
         """Take up every run that an earlier process left unfinished; returns how many."""

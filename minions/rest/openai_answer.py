@@ -79,7 +79,7 @@ async def _say_at_once(text: str, say: Say) -> ChatReply:
 async def _converse(office: Office, turn: Turn, say: Say) -> ChatReply:
     with office.room():
         record = await office.app.chat.accept(turn)
-    with office.attending(record.run_id):
+    async with office.attending(record.run_id):
         return await office.app.chat.work(record, turn, say)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from minions.app import App
-from minions.errors import BadRequest, Contradiction
+from minions.errors import BadRequest, Contradiction, NotFound
 from minions.question import Options, Question, StrategyName
 from minions.rest.access import Asking, Caller
 from minions.rest.bodies import BuyBody, InlineDocument, QuestionBase, QuestionBody
@@ -67,9 +67,13 @@ async def get_question(office: OfficeOf, caller: Asking, question_id: QuestionId
 
 @router.get("/{question_id}/trace")
 async def get_trace(office: OfficeOf, caller: Asking, question_id: QuestionId) -> dict[str, Any]:
-    """Every hop, job, decision and cloud call of a question, once its work has stopped."""
+    """Every hop, job, decision and cloud call of a question, once its work has stopped. Before
+    that, and after its document was deleted, there are no steps."""
     run = await run_of(office, caller, question_id)
-    return await office.app.store.get_trace(run.run_id)
+    try:
+        return await office.app.store.get_trace(run.run_id)
+    except NotFound:
+        return {"trace_id": run.run_id, "began_at": run.created_at, "elapsed_s": 0, "steps": []}
 
 
 @router.post("/{question_id}/cancel")

@@ -107,6 +107,10 @@ def test_a_turn_is_answered_at_home_with_a_receipt(service: Service) -> None:
     assert receipt["offers"][0]["expected_usd"] > 0
     run = service.http.get(f"/v1/questions/{receipt['question_id']}").json()
     assert run["status"] == "finished" and run["reply"]["answer"] == FACT
+    bought = service.http.post(f"/v1/questions/{run['id']}/buy", json={"rung": "document"})
+    assert bought.status_code == 400 and "minions-cloud" in bought.json()["error"]["message"]
+    measured = service.http.get("/metrics").text
+    assert 'minions_questions_total{rung="local",status="finished"}' in measured
 
 
 @pytest.mark.parametrize("model", ["minions-local", "minions-cloud", "scripted", "gpt-4.1"])
@@ -151,13 +155,13 @@ def test_a_file_is_read_cited_and_read_once(service: Service) -> None:
     ledger = first["usage"]["total_tokens"]
     cost = receipt["cost"]
     assert ledger >= cost["local_tokens"] + cost["cloud_tokens"] > 10_000
-    follow_up = {"role": "user", "content": "And which state's courts decide disputes?"}
+    follow_up = {"role": "user", "content": "And where is that said?"}
     said = [asking(contract_part()), {"role": "assistant", "content": "New York"}, follow_up]
     second = service.chat(messages=said).json()
     assert second["minions"]["coverage"] == 1.0
     asked = service.http.get(f"/v1/questions/{second['minions']['question_id']}").json()["question"]
     assert asked["documents"] == [cited["document_id"]]
-    assert asked["question"].startswith("And which") and "Asked before" in asked["question"]
+    assert asked["question"].startswith("And where") and "Asked before" in asked["question"]
 
 
 def test_the_same_question_again_reads_nothing_anew(service: Service) -> None:

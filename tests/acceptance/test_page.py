@@ -52,8 +52,13 @@ def service(cloud: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
 @pytest.fixture
 def visit(browser: Any, service: httpx.Client) -> Iterator[Visit]:
     with visiting(browser, str(service.base_url)) as opened:
-        opened.page.wait_for_selector(".document input")
+        await_load(opened.page)
         yield opened
+
+
+def await_load(page: Any) -> None:
+    """Until the page shows what the service has."""
+    page.wait_for_selector("#desk:not([aria-busy])")
 
 
 def upload(client: httpx.Client, name: str, data: bytes) -> str:
@@ -151,6 +156,7 @@ def test_a_reload_restores_everything(visit: Visit) -> None:
     asked = []
     page.on("request", lambda request: asked.append((request.method, request.url)))
     page.reload()
+    await_load(page)
     again = page.locator(".card").last
     again.locator(".ladder").wait_for()
     assert again.locator(".answer").inner_text() == before
@@ -290,8 +296,9 @@ def test_everything_works_by_keyboard_alone(visit: Visit) -> None:
     page.keyboard.press("/")
     assert _focused(page) == "question"
     page.keyboard.type(LAW)
+    before = page.locator(".card").count()
     page.keyboard.press("Enter")
-    card = page.locator(".card").last
+    card = page.locator(".card").nth(before)
     card.locator(".answer[data-kind=final]").wait_for()
     _shift_tab_to(page, "citation")
     page.keyboard.press("Enter")
@@ -334,7 +341,7 @@ def test_it_fits_and_can_be_read(
         browser, str(service.base_url), viewport=size, color_scheme=scheme, reduced_motion="reduce"
     ) as visit:
         page = visit.page
-        page.wait_for_selector(".document input")
+        await_load(page)
         choose_only(page, "contract.pdf")
         card = ask(page, LAW)
         assert _overflow(page) == 0
@@ -370,6 +377,7 @@ def test_a_document_is_deleted(visit: Visit, service: httpx.Client) -> None:
     document_id = upload(service, "short.txt", CONTRACT.encode())
     page = visit.page
     page.reload()
+    await_load(page)
     item = page.locator(".document", has_text="short.txt")
     page.once("dialog", lambda dialog: dialog.accept())
     item.get_by_role("button", name="Delete short.txt").click()

@@ -35,6 +35,12 @@ expected-statuses = ["2xx", "3xx", 401, 402, 403, 404, 409, 422, 429]
 include-path-regex = "^/v1/(chat|responses)"
 checks.positive_data_acceptance.enabled = false
 
+# The same bytes are one document, so one of two uploads may delete what the other one made.
+[[operations]]
+include-path-regex = "^/v1/(documents|files)/"
+checks.ensure_resource_availability.enabled = false
+checks.use_after_free.enabled = false
+
 [parameters]
 "path.document_id" = "{document_id}"
 "path.question_id" = "{question_id}"

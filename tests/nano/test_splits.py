@@ -8,6 +8,7 @@ from workers.nano.splits import (
     N_VALIDATION_CONTRACTS,
     VALIDATION_SHARE,
     is_validation,
+    training_contracts,
     validation_contracts,
 )
 
@@ -25,6 +26,12 @@ def test_the_choice_depends_on_ids_only() -> None:
 def test_about_the_right_share_of_papers_is_kept_back() -> None:
     share = sum(is_validation(str(i)) for i in range(2000)) / 2000
     assert abs(share - VALIDATION_SHARE) < 0.03
+
+
+def test_no_contract_is_on_both_sides() -> None:
+    trained = training_contracts()
+    assert len(trained) == 100
+    assert not trained & set(RECORDED.read_text(encoding="utf-8").splitlines())
 
 
 def test_the_recorded_contracts_choose_themselves() -> None:

@@ -78,10 +78,10 @@ def test_a_question_that_leans_brings_the_turn_before_along() -> None:
     conversation = [
         said("Which state's laws govern the lease?"),
         said("Oregon " * 100, Role.ASSISTANT),
-        said("And who signed it?"),
+        said("And who signed it then?"),
     ]
     question = question_of(conversation)
-    assert question.startswith("And who signed it? (Asked before: Which state's laws")
+    assert question.startswith("And who signed it then? (Asked before: Which state's laws")
     assert "Answer: Oregon" in question and len(question) < 500
 
 
@@ -96,6 +96,11 @@ def test_a_question_that_stands_alone_stays_alone() -> None:
         ("What about Oregon?", True),
         ("Why?", True),
         ("How long does it take to deliver?", True),
+        ("What does that mean?", True),
+        ("And in the other years?", True),
+        ("Which state's laws govern this agreement?", False),
+        ("And who must give notice of termination?", False),
+        ("What does the company report as its net revenue for 2021 in total?", False),
         ("Which law governs the supply agreement?", False),
     ],
 )

@@ -7,10 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from eval.deferral import Curve, deferral_curve
+
+QUICK = settings(max_examples=50, deadline=None)
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 5), st.sampled_from([-1.0, 0.0, 1.0, 1.0]), st.floats(0.01, 9)),
@@ -38,6 +40,7 @@ def test_a_dear_question_first_is_worse_in_dollars_than_in_calls() -> None:
     assert cheap_last.apgr_usd() == pytest.approx(0.9 * 0.25 + 0.1 * 0.75)
 
 
+@QUICK
 @given(ROWS)
 def test_equal_prices_make_dollars_of_calls(rows: list[tuple[int, float, float]]) -> None:
     curve = curve_of([(score, gain, 0.5) for score, gain, _ in rows])
@@ -46,6 +49,7 @@ def test_equal_prices_make_dollars_of_calls(rows: list[tuple[int, float, float]]
     assert curve.cpt_usd(0.5) == pytest.approx(curve.cpt(0.5))
 
 
+@QUICK
 @given(ROWS)
 def test_the_hull_is_concave_lies_above_and_is_made_of_points_of_the_curve(
     rows: list[tuple[int, float, float]],
@@ -62,6 +66,7 @@ def test_the_hull_is_concave_lies_above_and_is_made_of_points_of_the_curve(
     assert all(np.interp(usd, xs, ys) >= gain - 1e-9 for usd, gain in points)
 
 
+@QUICK
 @given(ROWS, st.sampled_from([0.2, 0.5, 0.8, 1.0]))
 def test_a_threshold_is_a_point_that_recovers_the_share(
     rows: list[tuple[int, float, float]], share: float

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minions.drift import MEAN_RUN, TOLERANCE, Audited, simulate, watch
+
+QUICK = settings(max_examples=50, deadline=None)
 
 STATED = [step / 100 for step in range(50, 100, 5)]
 ANSWERS = st.lists(st.builds(Audited, expected=st.floats(0, 1), agreed=st.booleans()), max_size=60)
@@ -43,6 +45,7 @@ def test_a_long_good_past_does_not_hide_a_change() -> None:
     assert not watch([*good, *bad, *good]).alarm
 
 
+@QUICK
 @given(ANSWERS)
 def test_evidence_is_a_finite_number_and_agreement_never_raises_it(answers: list[Audited]) -> None:
     found = watch(answers)
@@ -52,6 +55,7 @@ def test_evidence_is_a_finite_number_and_agreement_never_raises_it(answers: list
     assert found.n_agreed == sum(one.agreed for one in answers)
 
 
+@QUICK
 @given(st.floats(TOLERANCE, 1), st.sampled_from([0.5, 0.7, 0.85, 0.95]))
 def test_every_bet_is_fair_when_agreement_is_as_expected(expected: float, bet: float) -> None:
     """The factor's mean under the tolerated expectation is 1, and less when more agree."""

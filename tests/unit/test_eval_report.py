@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
@@ -23,6 +23,8 @@ from eval.statistics import Estimate
 from minions.cli.eval_report import report
 from minions.errors import BadRequest, NotFound
 from tests.runs import a_row, write_run
+
+QUICK = settings(max_examples=50, deadline=None)
 
 COMMAND = typer.Typer()
 COMMAND.command()(report)
@@ -139,6 +141,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert page.count("<details") == page.count("</details>")
 
 
+@QUICK
 @given(st.text(max_size=40))
 def test_no_label_breaks_a_chart(text: str) -> None:
     """Of what XML can hold; the rest can't be in a strategy's label."""
@@ -169,6 +172,7 @@ def test_the_frontier_is_what_nothing_beats() -> None:
     assert frontier(points) == [(0.0, 0.2), (1.0, 0.6), (3.0, 0.9)]
 
 
+@QUICK
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=9))
 def test_a_cost_axis_holds_and_orders_all_amounts(amounts: list[float]) -> None:
     axis = CostAxis.over(amounts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -33,13 +34,15 @@ from minions.question import Options
 from minions.settings import Settings
 from tests.cloud import sim_running
 from tests.unit.test_datasets_formats import LEASE, write_rows
+from workers.nano.splits import training_contracts
 
 N_MADE = 45
 
 
-def write_contracts(folder: Path, n: int) -> Path:
-    """`n` contracts with four questions each, half of them answered."""
-    names = [f"lease {number}" for number in range(n)]
+def write_contracts(folder: Path, n: int, known: Sequence[str] = ()) -> Path:
+    """`n` contracts with four questions each, half of them answered; the first are called as in
+    `known`."""
+    names = [*known, *(f"lease {number}" for number in range(len(known), n))]
     texts = [f"{LEASE} No. {name}." for name in names]
     contracts = [{"doc_id": a, "text": b} for a, b in zip(names, texts, strict=True)]
     span = {"text": "Ada Quill", "start": LEASE.index("Ada"), "end": LEASE.index("Ada") + 9}
@@ -72,12 +75,19 @@ def test_learning_and_testing_are_on_different_documents(tmp_path: Path) -> None
     kinds = {item.kind for item in found.test.items}
     assert kinds == {
         f"{origin}, {what}"
-        for origin in ("contract", "held-out contract", "generated")
+        for origin in ("held-out contract", "generated")
         for what in ("stated", "absent")
     }
-    held_out = {i.document_name for i in found.test.items if i.kind.startswith("held-out")}
-    assert len(held_out) == found.n_held_out
-    assert not any(item.kind.startswith("held-out") for item in found.learn.items)
+    assert found.n_held_out == N_CONTRACTS  # nobody was trained on these
+
+
+def test_contracts_that_the_worker_knows_are_told_apart(tmp_path: Path) -> None:
+    known = sorted(training_contracts())[:20]
+    found = load_experiment(write_contracts(tmp_path, N_MADE, known))
+    assert found.n_held_out == N_MADE - len(known)
+    of_kind = {item.document_name: item.kind for item in found.test.items}
+    trained = {name.removesuffix(".txt") for name, kind in of_kind.items() if kind[0] == "c"}
+    assert len(trained) == N_CONTRACTS - found.n_held_out and trained <= set(known)
 
 
 def test_too_few_contracts_are_refused(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.statistics import Estimate, adaptive_bins, reliability, resample_clusters
+
+QUICK = settings(max_examples=50, deadline=None)
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("abcdef"), st.floats(0, 5), st.booleans()), min_size=2, max_size=40
@@ -22,6 +24,7 @@ def columns(rows: list[tuple[str, float, bool]]) -> tuple[list[str], list[float]
     return list(names), list(usd), [float(hit) for hit in right]
 
 
+@QUICK
 @given(ROWS)
 def test_intervals_hold_what_was_measured_and_stay_within_the_data(
     rows: list[tuple[str, float, bool]],
@@ -38,6 +41,7 @@ def test_intervals_hold_what_was_measured_and_stay_within_the_data(
     assert total.value == pytest.approx(sum(usd))
 
 
+@QUICK
 @given(ROWS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(
     rows: list[tuple[str, float, bool]], draw: object
@@ -59,6 +63,7 @@ def close(one: Estimate, other: Estimate) -> bool:
     )
 
 
+@QUICK
 @given(ROWS, st.floats(0.1, 9))
 def test_strategies_are_compared_on_the_same_draws(
     rows: list[tuple[str, float, bool]], factor: float
@@ -116,6 +121,7 @@ def test_any_statistic_may_be_resampled() -> None:
     assert undefined == Estimate(value=None)
 
 
+@QUICK
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.5, 0.5, 0.9, 1.0]), min_size=1, max_size=60))
 def test_bins_keep_equal_chances_together_and_in_order(values: list[float]) -> None:
     bins = adaptive_bins(np.array(values), 4)

@@ -1,4 +1,4 @@
-"""Contexts sized from the memory that is there."""
+"""Settings of an engine, and the threads and files that they are for."""
 
 from __future__ import annotations
 
@@ -6,43 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.errors import ModelTooLarge
-from workers.llama.sizing import LlamaSettings, MemoryNeed, compute_threads, file_bytes
-
-GIB = 1024**3
-GPT_OSS_20B = MemoryNeed(
-    model="gpt-oss-20b.gguf", file_bytes=12_110_000_000, kv_values_per_cell=24 * 8 * 128
-)
-
-
-def cells(gib: float, **settings: object) -> int:
-    chosen = LlamaSettings(**settings)  # type: ignore[arg-type]
-    return GPT_OSS_20B.cells(settings=chosen, available_bytes=int(gib * GIB))
-
-
-def test_the_default_context_where_memory_is_plenty() -> None:
-    assert cells(64) == 16_384
-
-
-def test_a_smaller_context_where_memory_is_short() -> None:
-    short = cells(12.5)
-    assert 2048 <= short < 16_384
-    assert short % 256 == 0
-
-
-def test_a_q8_cache_holds_nearly_twice_as_much() -> None:
-    assert cells(12.4, kv_type="q8_0") > 1.7 * cells(12.4)
-
-
-def test_a_wanted_context_is_given_or_refused_never_shrunk() -> None:
-    assert cells(64, n_ctx=100_000) == 100_000
-    with pytest.raises(ModelTooLarge, match="100000 tokens of context"):
-        cells(14, n_ctx=100_000)
-
-
-def test_a_model_that_does_not_fit_is_refused_with_the_numbers() -> None:
-    with pytest.raises(ModelTooLarge, match=r"needs 11549 MiB .* 8192 MiB are free"):
-        cells(8)
+from workers.llama.sizing import LlamaSettings, compute_threads, file_bytes
 
 
 def test_slots_leave_room_for_instructions_and_chunks() -> None:
@@ -53,12 +17,15 @@ def test_slots_leave_room_for_instructions_and_chunks() -> None:
     "bad",
     [
         {"n_seq_max": 3},
-        {"n_seq_max": 257},
+        {"n_seq_max": 256},
         {"n_batch": 31},
         {"live_chunks": 0},
         {"n_ctx": 0},
         {"n_threads": 0},
         {"n_gpu_layers": -1},
+        {"busy_jobs": 0},
+        {"kv_ram_bytes": -1},
+        {"n_extra_rows": 500},
         {"kv_type": "q4_0"},
     ],
     ids=str,

@@ -50,7 +50,7 @@ def noise(n: int, chunk: int) -> str:
     return f"Report {n}, page {chunk}: the weather over the harbour was fair and the staff rested."
 
 
-def folder_of_runs(folder: Path, n: int = 8) -> Path:
+def folder_of_runs(folder: Path, n: int = 6) -> Path:
     """`n` questions of as many companies; the supervisor was shown the gold of the even ones, and
     was right on these alone."""
     runs, chunks, jobs, turns = [], [], [], []
@@ -108,7 +108,7 @@ def test_what_was_paid_is_told_apart_by_purpose(runs: list[RecordedRun]) -> None
 
 
 def test_gold_is_shown_where_its_citation_stands(runs: list[RecordedRun]) -> None:
-    assert [shows_gold(run) for run in runs] == [n % 2 == 0 for n in range(8)]
+    assert [shows_gold(run) for run in runs] == [n % 2 == 0 for n in range(6)]
 
 
 def test_our_packing_is_a_real_request_at_the_recorded_price(runs: list[RecordedRun]) -> None:
@@ -122,7 +122,7 @@ def test_our_packing_is_a_real_request_at_the_recorded_price(runs: list[Recorded
 
 def test_both_sides_and_what_may_be_claimed(runs: list[RecordedRun]) -> None:
     found = compare(runs)
-    assert (found.n_runs, found.n_companies, found.n_with_gold_answers) == (8, 8, 8)
+    assert (found.n_runs, found.n_companies, found.n_with_gold_answers) == (6, 6, 6)
     assert found.recorded.gold_shown.value == 0.5
     assert (found.accuracy_when_gold_shown.value, found.accuracy_otherwise.value) == (1.0, 0.0)
     ours = found.ours["2000"]

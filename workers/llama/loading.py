@@ -92,7 +92,7 @@ def load_parts(
     return Loaded(
         model=model,
         context=context,
-        limits=limits_of(settings, context),
+        limits=limits_of(settings, context, on_gpu=placement.n_gpu_layers > 0),
         name=name or path.stem,
         sha256=sha256,
         n_slots=settings.n_slots,
@@ -100,14 +100,15 @@ def load_parts(
     )
 
 
-def limits_of(settings: LlamaSettings, context: LlamaContext) -> Limits:
+def limits_of(settings: LlamaSettings, context: LlamaContext, *, on_gpu: bool) -> Limits:
     """What the schedule may plan for a context."""
+    busy_jobs = settings.busy_jobs or (max(settings.n_slots // 2, 1) if on_gpu else 1)
     return Limits(
         n_sequences=context.n_sequences,
         n_cells=context.n_ctx,
         n_batch=context.n_batch,
         live_chunks=settings.live_chunks,
-        busy_jobs=settings.busy_jobs,
+        busy_jobs=busy_jobs,
         n_extra_rows=settings.n_extra_rows,
     )
 

@@ -36,8 +36,9 @@ class LlamaSettings:
     """Number format of the cache; q8_0 halves it and costs some prefill speed on a CPU."""
     live_chunks: int = 2
     """Chunks in work at the same time; more of them slow every row on a CPU."""
-    busy_jobs: int = 1
-    """See `Limits.busy_jobs`."""
+    busy_jobs: int | None = None
+    """See `Limits.busy_jobs`; None for 1 on a CPU, where every cell in use slows every row, and for
+    half the slots on a GPU, which is idle unless many rows are computed together."""
     n_extra_rows: int = 32
     """Rows of a batch for tokens that jobs know or guess ahead, all jobs together."""
     kv_ram_bytes: int = 512 * _MIB

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 SPLIT_SEED = 20261121
 N_VALIDATION_CONTRACTS = 15
 VALIDATION_SHARE = 0.13
+
+
+@functools.cache
+def training_contracts() -> frozenset[str]:
+    """The ids of the contracts that the shipped model was trained on."""
+    path = Path(__file__).with_name("training_contracts.txt")
+    return frozenset(path.read_text(encoding="utf-8").splitlines())
 
 
 def document_rank(doc_id: str, seed: int = SPLIT_SEED) -> float:

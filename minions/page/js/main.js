@@ -34,6 +34,7 @@ async function start() {
   openOnDemand("nodes-panel", showNodes);
   openOnDemand("evals-panel", showEvals);
   await told(load(documents, thread));
+  byId("desk").removeAttribute("aria-busy");
   showSignOut();
 }
 
