@@ -24,6 +24,7 @@ from minions.keys import KeyRing, OwnerBudgets
 from minions.offers import CloudTerms
 from minions.profiles import read_calibration, read_chat_profile
 from minions.redaction import PatternRedactor
+from minions.runlock import file_locks
 from minions.settings import Settings
 from minions.store import LOCAL_OWNER, ServiceStore, open_store
 from router import Calibration
@@ -255,7 +256,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         chunk_tokens=chunk_tokens(settings),
         relevance=relevance_profile(settings),
         calibration=calibration,
-        locks=settings.state_dir / "locks",
+        locks=store.run_lock or file_locks(settings.state_dir / "locks"),
         day=day,
         budget_of=OwnerBudgets(ring=ring, house=day, spent=spent).of,
         redactor=PatternRedactor(terms=settings.redact_terms, region=settings.redact_region),

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from minions.abilities import beyond_reading, check_abilities
 from minions.audit import Auditor
@@ -21,7 +20,7 @@ from minions.evidence.relevance import Profile
 from minions.offers import CloudTerms
 from minions.question import Question, Reply, StrategyName
 from minions.redaction import PatternRedactor, Redactor
-from minions.runlock import run_lock
+from minions.runlock import RunLock
 from minions.store.model import LOCAL_OWNER, RunRecord, RunStatus, Store
 from minions.store.rules import UNFINISHED
 from minions.strategies.cloud import ask_cloud_only
@@ -67,8 +66,8 @@ class Desk:
     """See `Session.relevance`."""
     calibration: Calibration | None = None
     """See `Session.calibration`."""
-    locks: Path
-    """Folder of the lock files."""
+    locks: RunLock
+    """One process at a time works on a run."""
     day: DayBudget = field(default_factory=DayBudget)
     """What all questions together may spend today."""
     budget_of: Callable[[str], Awaitable[DayBudget]] | None = None
@@ -144,13 +143,13 @@ class Desk:
         """Answer an accepted question. The outcome and the trace are on disk when this returns or
         raises. When the task is cancelled the run stays unfinished, so that asking again goes on
         where it stopped."""
-        async with run_lock(self.locks, record.fingerprint):
+        async with self.locks(record.fingerprint):
             return await self._work(record, observe)
 
     async def resume(self, record: RunRecord, observe: Observer = ignore_events) -> Reply | None:
         """As `work`, unless the run has ended meanwhile: another process may have had its lock, or
         its user has cancelled it. None then."""
-        async with run_lock(self.locks, record.fingerprint):
+        async with self.locks(record.fingerprint):
             current = await self.store.get_run(record.run_id)
             if current.status not in UNFINISHED:
                 return None

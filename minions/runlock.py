@@ -5,11 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 POLL_S = 0.2
+
+RunLock = Callable[[str], AbstractAsyncContextManager[None]]
+"""Holds the lock of a fingerprint: by files here, or by the database that several machines share
+(`minions.store.postgres`)."""
+
+
+def file_locks(folder: Path) -> RunLock:
+    """Locks for the processes of one machine."""
+    return functools.partial(run_lock, folder)
 
 
 @contextlib.asynccontextmanager

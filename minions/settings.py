@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     model: str = Field(
         default="nano", description="Worker: nano, gpt-oss-20b, a .gguf path, or a server's URL."
     )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="postgresql://USER:PASSWORD@HOST/NAME, for several services on one store.",
+    )
     pool: Literal["inline", "ray"] = Field(
         default="inline", description="Where the worker runs: here, or on all nodes of a cluster."
     )
@@ -209,8 +213,10 @@ class Settings(BaseSettings):
         return self.cluster_token_file or self.state_dir / "cluster" / "token"
 
     @property
-    def database(self) -> Path:
-        return self.state_dir / "minions.db"
+    def database(self) -> Path | str:
+        """The embedded database's file, or the URL of the one that was set."""
+        url = self.database_url
+        return url.get_secret_value() if url else self.state_dir / "minions.db"
 
     @property
     def evals_dir(self) -> Path:

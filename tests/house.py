@@ -14,6 +14,7 @@ from minions.documents import Document, read_document
 from minions.evidence.relevance import DEFAULT_PROFILE
 from minions.offers import CloudTerms
 from minions.question import Options, Question
+from minions.runlock import file_locks
 from minions.store import MemoryStore, Store
 from router import Calibration
 from workers.inline_pool import InlinePool
@@ -82,7 +83,7 @@ async def open_house(
         chunk_tokens=chunk_tokens,
         relevance=DEFAULT_PROFILE,
         calibration=calibration,
-        locks=folder / "locks",
+        locks=file_locks(folder / "locks"),
     )
     try:
         yield House(desk=desk, store=store, document=document)

@@ -31,8 +31,8 @@ RAM_OVERHEAD_BYTES = GB
 
 _CPU_FLAGS_OF_INTEREST = frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"})
 _GPU_BUILD = (
-    "CMAKE_ARGS=-DGGML_CUDA=on pip install --no-cache-dir --force-reinstall "
-    "llama-cpp-python=={version}"
+    "make setup CUDA=1, or CMAKE_ARGS=-DGGML_CUDA=on pip install --no-cache-dir --force-reinstall "
+    "--no-binary llama-cpp-python llama-cpp-python=={version}"
 )
 
 
@@ -80,7 +80,7 @@ class Fit(enum.StrEnum):
     GPU = "gpu"
     """All of it in GPU memory."""
     GPU_AND_CPU = "gpu+cpu"
-    """Attention and KV cache in GPU memory, experts in main memory."""
+    """Attention and KV cache in GPU memory, experts of some or all layers in main memory."""
     CPU = "cpu"
     NONE = "none"
     """Too little memory."""
@@ -99,6 +99,11 @@ class ModelNeeds:
     """f16 keys and values: 2 x layers x KV heads x head size x 2 bytes."""
     max_context_tokens: int
     """The length that the model was trained for."""
+    n_layers: int
+
+    @property
+    def expert_bytes_per_layer(self) -> int:
+        return self.expert_bytes // self.n_layers
 
     @property
     def weights_bytes(self) -> int:
@@ -117,6 +122,7 @@ MODEL_NEEDS = (
         expert_bytes=20_000_000,
         kv_bytes_per_token=4 * KIB,
         max_context_tokens=4096,
+        n_layers=4,
     ),
     # Experts: layers x experts x 3 matrices of 2880 x 2880 at 4.25 bits (MXFP4); the rest of the
     # files' 12.1 and 63.4 GB is dense.
@@ -126,6 +132,7 @@ MODEL_NEEDS = (
         expert_bytes=10_150_000_000,
         kv_bytes_per_token=48 * KIB,
         max_context_tokens=131_072,
+        n_layers=24,
     ),
     ModelNeeds(
         name="gpt-oss-120b",
@@ -133,6 +140,7 @@ MODEL_NEEDS = (
         expert_bytes=60_900_000_000,
         kv_bytes_per_token=72 * KIB,
         max_context_tokens=131_072,
+        n_layers=36,
     ),
 )
 
@@ -179,11 +187,22 @@ def _place(needs: ModelNeeds, machine: Machine) -> tuple[Fit, int]:
     least_kv = needs.min_kv_bytes
     if vram >= needs.weights_bytes + least_kv:
         return Fit.GPU, vram - needs.weights_bytes
-    if vram >= needs.dense_bytes + least_kv and ram >= needs.expert_bytes:
-        return Fit.GPU_AND_CPU, vram - needs.dense_bytes
+    n_away = _layers_away(needs, machine)
+    if n_away is not None and ram >= n_away * needs.expert_bytes_per_layer:
+        n_here = needs.n_layers - n_away
+        return Fit.GPU_AND_CPU, vram - needs.dense_bytes - n_here * needs.expert_bytes_per_layer
     if ram >= needs.weights_bytes + least_kv:
         return Fit.CPU, ram - needs.weights_bytes
     return Fit.NONE, 0
+
+
+def _layers_away(needs: ModelNeeds, machine: Machine) -> int | None:
+    """Layers whose experts do not fit into GPU memory beside the rest; None when that itself does
+    not fit."""
+    spare = machine.vram_free_bytes - needs.dense_bytes - needs.min_kv_bytes
+    if spare < 0:
+        return None
+    return max(needs.n_layers - spare // needs.expert_bytes_per_layer, 0)
 
 
 def _reason(needs: ModelNeeds, machine: Machine, fit: Fit) -> str:
@@ -198,11 +217,17 @@ def _reason(needs: ModelNeeds, machine: Machine, fit: Fit) -> str:
     )
     how = {
         Fit.GPU: "fits into GPU memory",
-        Fit.GPU_AND_CPU: f"fits with its experts ({_size(needs.expert_bytes)}) in main memory",
+        Fit.GPU_AND_CPU: _split_reason(needs, machine),
         Fit.CPU: "fits into main memory, without a GPU",
         Fit.NONE: "does not fit",
     }[fit]
     return f"{how}: {need}; {there}"
+
+
+def _split_reason(needs: ModelNeeds, machine: Machine) -> str:
+    n_away = _layers_away(needs, machine) or 0
+    size = _size(n_away * needs.expert_bytes_per_layer)
+    return f"fits with the experts of {n_away} of {needs.n_layers} layers ({size}) in main memory"
 
 
 def _fix(needs: ModelNeeds, machine: Machine, fit: Fit) -> str | None:
@@ -314,6 +339,24 @@ def _probe_llama() -> tuple[str | None, bool]:
     except (metadata.PackageNotFoundError, ImportError, OSError, RuntimeError):
         return None, False  # OSError, RuntimeError: its shared library is missing or broken
     return version, bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def prove_offload(models_dir: Path) -> str:
+    """Put the model that ships on the GPU and say what llama.cpp reports of it, such as "offloaded
+    5/5 layers to GPU"; or why it could not."""
+    from workers.llama.api import LlamaModel  # loads llama.cpp: only for whoever asks
+    from workers.llama.placement import ALL_LAYERS
+
+    try:
+        path = resolve_model("nano", models_dir).path
+        if path is None:
+            return "not tried: nano is no file here"
+        model = LlamaModel(path, n_gpu_layers=ALL_LAYERS)
+    except WorkerError as error:
+        return f"failed: {error}"
+    report = model.offload_report
+    model.close()
+    return report or "failed: llama.cpp loaded the model and put nothing on a GPU"
 
 
 def _existing(path: Path) -> Path:

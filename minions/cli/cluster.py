@@ -17,6 +17,7 @@ from minions.cli.common import JsonOption, StateOption, err, out
 from minions.errors import BadRequest
 from minions.settings import Settings, load_settings
 from workers.cluster import DEFAULT_PORT, NodePlan, make_token, start_command
+from workers.cluster_cards import card_rows
 from workers.cluster_node import (
     NodeReport,
     own_address,
@@ -123,6 +124,24 @@ def status(
         typer.echo(json.dumps({"head": asked, "nodes": [asdict(node) for node in nodes]}, indent=2))
         return
     out.print(_node_table(nodes))
+
+
+@cluster.command()
+def cards(
+    ram_gb: Annotated[int, typer.Option(min=1, help="Free main memory of the machine.")] = 24,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a card of 8, 12, 16 or 24 GB can run, by the formulas that engines use."""
+    rows = card_rows(ram_gb)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    typer.echo(f"{'card':>5}  {'model':<13}{'runs in':<10}{'KV tokens':>10}{'chunks at once':>16}")
+    for row in rows:
+        typer.echo(
+            f"{row.card_gb:>2} GB  {row.model:<13}{row.fit.value:<10}"
+            f"{row.context_tokens:>10,}{row.n_chunks:>16}"
+        )
 
 
 @worker.command()

@@ -91,7 +91,7 @@ def _show_evidence(found: RecordedEvidence) -> None:
         f"{found.n_runs} recorded MinionS runs, {found.n_questions} questions, "
         f"{found.n_companies} companies; the same worker answers"
     )
-    table = Table(box=None, padding=(0, 1), header_style="dim", title=title, title_justify="left")
+    table = Table(box=None, collapse_padding=True, pad_edge=False, header_style="dim", title=title)
     for heading in ("shown", "gold shown", "where found", "$ reading", "$ whole"):
         table.add_column(heading, justify="left" if heading == "shown" else "right")
     table.add_row("as recorded", *_side_cells(found.recorded))

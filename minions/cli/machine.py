@@ -21,7 +21,7 @@ from rich.table import Table
 
 from minions.cli.common import JsonOption, StateOption, err, out
 from minions.settings import Settings, config_path, load_settings
-from workers.machine import Machine, Verdict, probe_machine, what_can_run
+from workers.machine import Machine, Verdict, probe_machine, prove_offload, what_can_run
 
 GIB = 1 << 30
 
@@ -70,6 +70,8 @@ def _machine_table(machine: Machine, settings: Settings) -> Table:
     offload = "can use a GPU" if machine.gpu_offload else "built for the CPU only"
     version = machine.llama_version or "missing"
     grid.add_row("  llama.cpp", f"llama-cpp-python {version}, {offload}")
+    if machine.gpu_offload:
+        grid.add_row("  offload", escape(prove_offload(machine.models_dir)))
     grid.add_row("  disk", f"{machine.disk_free_bytes / GIB:.0f} GiB free for {machine.models_dir}")
     where = settings.cloud_base_url if settings.has_cloud else "not set up: the ladder stays local"
     grid.add_row("  cloud", f"{where} (prices of {settings.cloud_model})")

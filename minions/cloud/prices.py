@@ -7,6 +7,7 @@ Its list names models without any rate (free or not yet priced): here those are 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +49,12 @@ class ModelPrice:
         return total / _TOKENS_PER_RATE
 
 
+@functools.cache
+def _list_version() -> str:
+    """Read from the package's metadata once: it is asked for with every quote."""
+    return version("genai-prices")
+
+
 class GenaiPrices:
     """`PriceBook` over the bundled list of `genai-prices`; it never uses a network.
 
@@ -64,7 +71,7 @@ class GenaiPrices:
     @property
     def snapshot_id(self) -> str:
         """The list's version, with a hash of the overrides where there are any."""
-        listed = f"genai-prices {version('genai-prices')}"
+        listed = f"genai-prices {_list_version()}"
         if not self._overrides:
             return listed
         rows = repr(sorted(self._overrides.items())).encode()

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, StatementError
@@ -23,7 +23,9 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from minions.errors import StoreUnavailable
+from minions.runlock import RunLock
 from minions.store.errors import unavailable
+from minions.store.fulltext import FullText, Search
 from minions.store.migrate import bring_up_to_date, current_revision
 from minions.store.tables import REVISIONS
 
@@ -35,12 +37,45 @@ N_READERS = 4
 MEMORY = ":memory:"
 
 
+class AnyDatabase(Protocol):
+    """Transactions on a database, whichever it is. See `Database` for the promises."""
+
+    @property
+    def path(self) -> str:
+        """How messages name it; no password is in it."""
+        ...
+
+    @property
+    def full_text(self) -> Search: ...
+
+    @property
+    def run_lock(self) -> RunLock | None:
+        """Locks that all clients of the database share; None where lock files do."""
+        ...
+
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    async def write_durably(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    async def close(self) -> None: ...
+
+
 class Database:
     """One SQLite database, opened and migrated. Made by `open_database`."""
 
     def __init__(self, path: str, lock_timeout_s: float) -> None:
         """`path` of a file whose folder exists, or `:memory:`."""
         self.path = path
+        self.full_text: Search = FullText()
+        self.run_lock: RunLock | None = None
         self.writer = _engine(path, lock_timeout_s, synchronous="NORMAL")
         # A memory database lives in its one connection, and has no disk to wait for.
         in_memory = path == MEMORY
@@ -123,8 +158,13 @@ class Database:
             ) from error
 
 
-async def open_database(url_or_path: str | Path, lock_timeout_s: float) -> Database:
+async def open_database(url_or_path: str | Path, lock_timeout_s: float) -> AnyDatabase:
     """Open or make the database and bring its schema up to date. Raises StoreUnavailable."""
+    url = _server_url(str(url_or_path))
+    if url is not None:
+        from minions.store.postgres import open_postgres  # its driver is an extra
+
+        return await open_postgres(url, lock_timeout_s)
     path = _database_path(url_or_path)
     if path != MEMORY:
         await asyncio.to_thread(_make_file, Path(path), lock_timeout_s)
@@ -135,6 +175,16 @@ async def open_database(url_or_path: str | Path, lock_timeout_s: float) -> Datab
         await database.close()  # or its threads outlive the failure
         raise
     return database
+
+
+def _server_url(text: str) -> URL | None:
+    """The URL of a PostgreSQL database; None for anything else."""
+    if not text.startswith(("postgresql://", "postgres://")):
+        return None
+    try:
+        return make_url(text.replace("postgres://", "postgresql://", 1))
+    except ArgumentError as error:
+        raise StoreUnavailable(f"the store's URL can't be read: {error}") from error
 
 
 def _database_path(url_or_path: str | Path) -> str:
@@ -148,7 +198,9 @@ def _database_path(url_or_path: str | Path) -> str:
         raise StoreUnavailable(f"the store's URL can't be read: {error}") from error
     shown = url.render_as_string(hide_password=True)
     if url.get_backend_name() != "sqlite":
-        raise StoreUnavailable(f"the store's URL {shown} must be a path or sqlite:///PATH")
+        raise StoreUnavailable(
+            f"the store's URL {shown} must be a path, sqlite:///PATH or postgresql://..."
+        )
     if url.query or url.host:
         raise StoreUnavailable(f"the store's URL {shown} must have no host and no parameters")
     return url.database or MEMORY
@@ -210,6 +262,8 @@ def _engine(
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,
+        # `engine.begin` ends every transaction: a rollback after it is a round trip for nothing.
+        pool_reset_on_return=None,
         hide_parameters=True,  # or an error message would quote the user's documents
         connect_args={"timeout": lock_timeout_s, "isolation_level": None},
     )

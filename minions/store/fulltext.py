@@ -1,12 +1,12 @@
 """Full-text search inside the database.
 
-`FullText` is all that the store asks of an index; this one is SQLite's FTS5. A PostgreSQL one
-(tsvector) has the same three methods.
+`Search` is all that the store asks of an index; `FullText` is SQLite's FTS5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from sqlalchemy import Connection, bindparam, text
 
@@ -32,6 +32,24 @@ _SEARCH = text(
     "(SELECT max(row_id) FROM chunks WHERE chunking_id IN :chunking_ids) "
     "ORDER BY score DESC, chunks.row_id LIMIT :limit"
 ).bindparams(bindparam("chunking_ids", expanding=True))
+
+
+class Search(Protocol):
+    """Full-text search over `chunks.indexed_text`."""
+
+    def add(self, connection: Connection, chunking_id: int) -> None:
+        """Index the chunks of a chunking, which are in the table and not in the index."""
+        ...
+
+    def remove(self, connection: Connection, chunking_id: int) -> None:
+        """Forget the chunks of a chunking, which are still in the table."""
+        ...
+
+    def search(
+        self, connection: Connection, chunking_ids: Sequence[int], query: str, limit: int
+    ) -> list[SearchHit]:
+        """The best chunks of these chunkings for the words of `query`, best first."""
+        ...
 
 
 class FullText:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,7 +31,7 @@ from minions.store.rules import (
     without_derived,
 )
 from minions.store.summary import DocumentSummary
-from minions.store.words import query_words, words
+from minions.store.words import folded, query_words, words
 from workers.jobs import JobResult, JobStatus
 
 
@@ -104,11 +103,11 @@ class MemoryStore(MemoryService):
     ) -> list[SearchHit]:
         """Best first, by BM25 over words without diacritics. Any text is a valid query."""
         texts = {
-            chunk.chunk_id: _folded(words(chunk.text))
+            chunk.chunk_id: folded(words(chunk.text))
             for document_id in document_ids
             for chunk in self._chunks.get((document_id, chunking_key), [])
         }
-        scores = bm25_scores(texts, _folded(query_words(query)))
+        scores = bm25_scores(texts, folded(query_words(query)))
         best = sorted(scores.items(), key=lambda item: -item[1])[: max(limit, 0)]
         return [SearchHit(chunk_id=chunk_id, score=score) for chunk_id, score in best]
 
@@ -275,17 +274,7 @@ def _forgotten(run: RunRecord) -> RunRecord:
     reply = None if run.reply is None else without_derived(run.reply)
     if run.status not in UNFINISHED:
         return replace(run, reply=reply)
-    return replace(
-        run, reply=reply, status=RunStatus.CANCELLED, error=_json_copy(DOCUMENT_DELETED)
-    )
-
-
-def _folded(tokens: Sequence[str]) -> list[str]:
-    """Without diacritics, as the database's index sees them."""
-    return [
-        "".join(c for c in unicodedata.normalize("NFKD", token) if not unicodedata.combining(c))
-        for token in tokens
-    ]
+    return replace(run, reply=reply, status=RunStatus.CANCELLED, error=_json_copy(DOCUMENT_DELETED))
 
 
 def _copied(run: RunRecord) -> RunRecord:

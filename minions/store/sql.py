@@ -1,4 +1,4 @@
-"""The store that ships: SQLite through SQLAlchemy Core.
+"""The store that ships: SQLite, or PostgreSQL, through SQLAlchemy Core.
 
 Here is which method runs what work on which connection; the work itself is in `sql_documents`,
 `sql_runs` and `sql_audit`. What only the service needs is in `sql_service`.
@@ -13,8 +13,7 @@ from typing import Any
 from minions.cloud.model import CloudResponse
 from minions.documents.model import Chunk, Document
 from minions.store import sql_audit, sql_documents, sql_runs
-from minions.store.database import Database, open_database
-from minions.store.fulltext import FullText
+from minions.store.database import AnyDatabase, open_database
 from minions.store.model import (
     LOCAL_OWNER,
     EgressEntry,
@@ -29,7 +28,8 @@ from workers.jobs import JobResult
 
 
 async def open_store(url_or_path: str | Path, *, lock_timeout_s: float = 10.0) -> SqlStore:
-    """Open the store at a path, `sqlite:///PATH` or `:memory:`; made and migrated as needed.
+    """Open the store at a path, `sqlite:///PATH`, `:memory:` or a PostgreSQL URL
+    (`postgresql://USER:PASSWORD@HOST/NAME`); made and migrated as needed.
 
     Several processes may have it open at once; one that writes is waited for up to
     `lock_timeout_s` seconds. Raises StoreUnavailable. Close it, or its threads stay.
@@ -45,10 +45,12 @@ class SqlStore(SqlService):
     All else that was derived from the document is forgotten.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: AnyDatabase) -> None:
         """`database` is open and migrated; the store closes it."""
         super().__init__(database)
-        self._full_text = FullText()
+        self._full_text = database.full_text
+        self.run_lock = database.run_lock
+        """Locks of runs, where the database has them: they hold for all its clients."""
 
     async def put_document(self, document: Document, owner: str = LOCAL_OWNER) -> bool:
         """Keep a document; False when that owner has it already."""

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from minions.documents.model import Chunk, Document, Page
 from minions.store.codec import from_plain, to_plain
 from minions.store.errors import unknown
-from minions.store.fulltext import FullText
+from minions.store.fulltext import Search
 from minions.store.listing import part_of
 from minions.store.model import SearchHit
 from minions.store.rules import require_same_text
@@ -134,7 +134,7 @@ def get_file(connection: Connection, document_id: str) -> bytes:
 
 
 def delete_document(
-    connection: Connection, full_text: FullText, document_id: str, owner: str
+    connection: Connection, full_text: Search, document_id: str, owner: str
 ) -> None:
     """Raises NotFound. With the last owner go file, chunkings and chunks, by foreign keys."""
     gone = connection.execute(delete(document_owners).where(_owned(document_id, owner)))
@@ -165,7 +165,7 @@ def _summaries() -> Select[Any]:
 
 def put_chunks(
     connection: Connection,
-    full_text: FullText,
+    full_text: Search,
     document_id: str,
     chunking_key: str,
     pieces: Sequence[Chunk],
@@ -195,7 +195,7 @@ def get_chunks(connection: Connection, document_id: str, chunking_key: str) -> l
 
 def search(
     connection: Connection,
-    full_text: FullText,
+    full_text: Search,
     document_ids: Sequence[str],
     chunking_key: str,
     query: str,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 MAX_QUERY_WORDS = 256
 """Distinct words of a query that are searched for; the first ones. Each costs a posting list."""
@@ -37,6 +38,14 @@ def searchable(text: str) -> str:
 def words(text: str) -> list[str]:
     """The words of a text in order, in lower case."""
     return _WORD.findall(searchable(text).lower())
+
+
+def folded(tokens: Sequence[str]) -> list[str]:
+    """Words without diacritics, as SQLite's index sees them."""
+    return [
+        "".join(c for c in unicodedata.normalize("NFKD", token) if not unicodedata.combining(c))
+        for token in tokens
+    ]
 
 
 def query_words(query: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from eval.rows import Manifest, StrategySpec, write_manifest
 from minions.cloud.sim import SimPlan, running
 from tests.browser import Visit, chromium, visiting
 from tests.command import minions, serving
@@ -21,6 +22,22 @@ axe = pytest.importorskip(
     reason="axe is not installed: pip install axe-playwright-python",
 )
 SAMPLE = Path(__file__).parents[2] / "minions/demo/contract.pdf"
+EVALUATION = Manifest(
+    dataset="own",
+    source="the user",
+    licence="own",
+    strategies=(StrategySpec(label="local", options={}),),
+    worker="scripted",
+    cloud="gpt-4.1",
+    price_snapshot="p",
+    seed=0,
+    limit=None,
+    n_items=2,
+    kinds={"law": 2},
+    items_sha256="0",
+    created_at="2026-01-01T00:00:00+00:00",
+    versions={},
+)
 LAW = "Which state's laws govern this agreement?"
 HOSTILE = """<h1>Policy</h1><script>document.title = "hacked"</script>
 <img src=x onerror="document.title = 'hacked'"> 🙂 <b>bold</b> &lt;i&gt;
@@ -46,6 +63,7 @@ def service(cloud: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
     state = tmp_path_factory.mktemp("state")
     with serving("--model", "scripted", "--cloud-url", cloud, state_dir=state) as client:
         upload(client, "contract.pdf", SAMPLE.read_bytes())
+        write_manifest(state / "evals" / "own-run", EVALUATION)
         yield client
 
 
@@ -187,8 +205,14 @@ def test_machines_and_evaluations_are_listed(visit: Visit) -> None:
     page.locator("#nodes li").first.wait_for()
     assert "scripted" in page.locator("#nodes").inner_text()
     page.click("#evals-panel summary")
-    page.locator("#evals .quiet").wait_for()
-    assert "none yet" in page.locator("#evals-summary").inner_text()
+    page.locator("#evals li").first.wait_for()
+    assert "own-run" in page.locator("#evals").inner_text()
+    assert "0 of 2" in page.locator("#evals").inner_text()
+    with page.context.expect_page() as opened:
+        page.locator("#evals a").click()
+    opened.value.wait_for_load_state()
+    assert opened.value.url.endswith("/v1/evals/own-run/report.html")
+    assert "own" in opened.value.locator("body").inner_text()
 
 
 def test_hostile_text_stays_text(visit: Visit) -> None:

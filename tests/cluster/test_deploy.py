@@ -131,3 +131,18 @@ def test_the_dockerfile_copies_from_stages_that_exist() -> None:
     assert set(re.findall(r"--from=(\w+)", text)) <= stages
     assert "/src/workers/deploy/install.sh /opt/minions ${VARIANT}" in text
     assert re.search(r"^USER minions$", text, re.MULTILINE), "it must not run as root"
+
+
+def test_the_guide_shows_what_the_sizing_code_prints() -> None:
+    printed = CliRunner().invoke(cli, ["cluster", "cards"]).stdout
+    guide = (DEPLOY / "CLUSTER.md").read_text()
+    assert printed.strip()
+    assert "".join(f"    {line}\n" for line in printed.splitlines()) in guide
+
+
+def test_the_guides_commands_exist() -> None:
+    guide = (DEPLOY / "CLUSTER.md").read_text()
+    commands = re.findall(r"^    (minions .*)$", guide, re.MULTILINE)
+    assert len(commands) >= 5
+    for line in commands:
+        assert understood(shlex.split(line, comments=True)[1:]), line

