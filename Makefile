@@ -1,7 +1,8 @@
 # Two commands: `make demo` and `make test`. Both set everything up first; later runs start at once.
+# `make setup CUDA=1` builds llama.cpp for an NVIDIA GPU; `minions doctor` then proves that it is used.
 PYTHON ?= python3
 VENV := .venv
-READY := $(VENV)/.ready
+READY := $(VENV)/.ready$(if $(CUDA),-cuda)
 
 .PHONY: demo test check setup clean
 
@@ -17,7 +18,7 @@ check: $(READY)  ## what the tests run too: style and types
 setup: $(READY)
 
 $(READY): pyproject.toml requirements.lock workers/deploy/setup.sh
-	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh workers/deploy/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" CUDA="$(CUDA)" sh workers/deploy/setup.sh
 	@touch $@
 
 clean:

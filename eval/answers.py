@@ -3,7 +3,7 @@
 The main metric of each type is `score`; whether an answer counts as correct is decided by it:
 
     span      token-F1 with the best gold (SQuAD)         correct from 0.5, or as said below
-    number    numeric match, 1% tolerance, years exact    correct at 1
+    number    numeric match (`Item.tolerance`)            correct at 1
     list      F1 over its items                           correct from 0.5
     choice    the right choice                            correct at 1
     yes_no    the right word at the beginning             correct at 1
@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
-from eval.grader import TOLERANCE, grade
+from eval.grader import grade
 from eval.items import AnswerType, Item
 from eval.score import (
     as_list,
@@ -86,15 +87,15 @@ def _states(answer: str, gold: str) -> bool:
 def _number(item: Item, answer: str) -> Metrics:
     golds = item.gold_answers
     return {
-        "numeric": float(any(_same_number(answer, gold) for gold in golds)),
+        "numeric": float(any(_same_number(answer, gold, item.tolerance) for gold in golds)),
         "exact": float(exact_match(answer, golds)),
     }
 
 
-def _same_number(answer: str, gold: str) -> bool:
+def _same_number(answer: str, gold: str, tolerance: Decimal) -> bool:
     """Within the tolerance, and a year to the year: 2018 is within 1% of 2019."""
     is_year = all(quantity.looks_like_year for quantity in values_of(gold).quantities)
-    return numeric_match(answer, gold, 0 if is_year else TOLERANCE)
+    return numeric_match(answer, gold, 0 if is_year else tolerance)
 
 
 def _list(item: Item, answer: str) -> Metrics:

@@ -12,7 +12,7 @@ from minions.asking import Desk
 from minions.budget import Budget, DayBudget, known_usd
 from minions.cloud.model import AttemptOutcome, CloudUsage, PriceBook
 from minions.cloud.tokens import count_tokens, framing_tokens
-from minions.errors import BudgetExceeded, PriceUnknown
+from minions.errors import BudgetExceeded, MinionsError, PriceUnknown
 from minions.offers import CloudTerms
 from minions.receipt import cloud_spend_usd
 from minions.store.model import EgressEntry, LedgerEntry, Store
@@ -102,15 +102,17 @@ class RunBudget(DayBudget):
         return self.day.left_usd
 
     def reserve(self, worst_usd: Decimal | None) -> Decimal:
-        """Raises what the day raises, and BudgetReached when the run's cap does not cover it."""
+        """Raises what the day raises, PriceUnknown, and BudgetReached when the run's cap does not
+        cover it; nothing is reserved then."""
         of_day = self.day.reserve(worst_usd)
         try:
-            of_run = self.run.reserve(worst_usd)
-        except BudgetExceeded as error:
+            return max(of_day, self.run.reserve(worst_usd))
+        except MinionsError as error:
             self.day.settle(of_day, Decimal(0))
+            if not isinstance(error, BudgetExceeded):
+                raise
             self._stopped = str(error)
             raise BudgetReached(str(error)) from None
-        return max(of_day, of_run)
 
     def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> None:
         for budget in (self.day, self.run):

@@ -10,8 +10,10 @@ import string
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
+from eval.grader import TOLERANCE
 from minions.errors import BadRequest
 
 
@@ -93,6 +95,8 @@ class Item:
     answer_type: AnswerType = AnswerType.SPAN
     evidence: tuple[GoldEvidence, ...] = ()
     choices: tuple[str, ...] = ()
+    tolerance: Decimal = TOLERANCE
+    """Relative difference within which a figure is the gold's."""
 
     @property
     def answerable(self) -> bool:

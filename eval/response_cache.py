@@ -46,7 +46,10 @@ class CachedCloud:
         on_attempt: AttemptSink,
         on_delta: DeltaSink | None = None,
     ) -> CloudResponse:
-        """See `CloudClient`. An answer is on disk before it is returned."""
+        """See `CloudClient`. An answer is on disk before it is returned. Plain chats are passed on:
+        no evaluation asks them."""
+        if request.conversation is not None:
+            return await self.client.complete(request, on_attempt=on_attempt, on_delta=on_delta)
         path = self._path(request)
         kept = await asyncio.to_thread(_read, path)
         if kept is None:

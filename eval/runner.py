@@ -66,7 +66,8 @@ class Runner:
         self._run_prefix = f"eval_{key}_"
 
     async def run(self) -> str | None:
-        """Work until all is done. Returns why it stopped before that, or None."""
+        """Work until all is done. Returns why it stopped before that, or None. Raises what is no
+        item's fault, such as a judge without a price under a budget."""
         self._budget = await open_run_budget(
             self.app.desk, self.plan.budget_usd, owner=OWNER, prefix=self._run_prefix
         )
@@ -82,9 +83,12 @@ class Runner:
         if self.plan.judge and client is not None:
             self._judge = Judge(desk=self._desk, model=self.plan.judge)
         waiting = self._waiting()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self.plan.parallel):
-                group.create_task(self._work(waiting))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.plan.parallel):
+                    group.create_task(self._work(waiting))
+        except ExceptionGroup as failed:  # the first is what went wrong; the rest was cancelled
+            raise failed.exceptions[0] from None
         return self._budget.stopped
 
     def _waiting(self) -> Iterator[tuple[Item, list[Strategy]]]:

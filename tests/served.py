@@ -38,7 +38,7 @@ class Served:
 
     def client(self, **options: Any) -> httpx.Client:
         """A client of its own; close it."""
-        return httpx.Client(base_url=self.url, timeout=60, **options)
+        return httpx.Client(base_url=self.url, **{"timeout": 60, **options})
 
     def kill(self) -> None:
         """kill -9."""

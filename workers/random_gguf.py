@@ -387,12 +387,14 @@ def _add_output_head(tensors: _Tensors, shape: Shape, vocabulary: Vocabulary) ->
     opens the string, where nothing else may come."""
     spread = _HEAD_GAIN / math.sqrt(shape.width)
     head = tensors.draw((len(vocabulary.tokens), shape.width), spread)
-    if shape.is_talkative:
-        head[[i for i, text in enumerate(vocabulary.tokens) if _can_end(text)]] = -_SILENCE / shape.width
-        head[[i for i, text in enumerate(vocabulary.tokens) if text in ('"', 'Ġ"')]] = 0
-    else:
-        structure = ('"', '",', 'Ġ"', "null", "Ġnull")
-        head[[i for i, text in enumerate(vocabulary.tokens) if text in structure]] *= 2
+    structure = ('"', '",', 'Ġ"', "null", "Ġnull")
+    for index, text in enumerate(vocabulary.tokens):
+        if not shape.is_talkative:
+            head[index] *= 2 if text in structure else 1
+        elif text in ('"', 'Ġ"'):
+            head[index] = 0
+        elif _can_end(text):
+            head[index] = -_SILENCE / shape.width
     tensors.quantised("output.weight", head, "Q8_0")
 
 

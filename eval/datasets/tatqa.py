@@ -12,12 +12,15 @@ Licence: CC BY 4.0, NExT++ (Zhu et al. 2021, arXiv 2105.07624). Read from a fold
                     "facts": ["525", "742"]}]}
 
 A context becomes a text: the table as lines of cells, then its paragraphs. Gold evidence is the
-paragraphs that a question names, and the table's lines that hold one of its facts.
+paragraphs that a question names, and the table's lines that hold one of its facts. Figures must be
+right to a thousandth, which leaves room for rounding: the two figures of an average are often
+within a hundredth of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ CARD = DatasetCard(
     licence="CC BY 4.0",
     metric="numeric match for figures, list-F1 for lists, token-F1 for spans",
 )
+TOLERANCE = Decimal("0.001")
 TYPES = {
     "span": AnswerType.SPAN,
     "multi-span": AnswerType.LIST,
@@ -70,6 +74,7 @@ def _item(
         kind=f"{row['answer_type']} from {row['answer_from']}",
         answer_type=kind,
         evidence=tuple(_evidence(row, table, paragraphs)),
+        tolerance=TOLERANCE,
     )
 
 

@@ -101,7 +101,8 @@ async def buy(
         claimed = await claimed_id(office.app.store, caller.owner, key, wanted, "run")
         question = climbing(Question.from_json(asked.question), body)
         record = await office.app.desk.accept(question, caller.owner, claimed)
-        _started(office, record, background=False)
+        # A purchase that was clicked goes on though the page is closed: it is paid for.
+        _started(office, record, background=True)
     response.headers["Location"] = f"/v1/questions/{record.run_id}"
     return run_json(await office.app.store.get_run(record.run_id), office)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from minions.store import sql_collections, sql_documents, sql_keys, sql_runs
-from minions.store.database import Database
+from minions.store.database import AnyDatabase
 from minions.store.model import RunRecord
 from minions.store.service import ApiKey, Claim, Collection, Listed, RunEvent, Wanted
 from minions.store.summary import DocumentSummary
@@ -16,12 +16,12 @@ from minions.store.summary import DocumentSummary
 class SqlService:
     """What `ServiceStore` has beyond `Store`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: AnyDatabase) -> None:
         """`database` is open and migrated."""
         self.database = database
 
     async def check(self) -> None:
-        """Takes the write lock, which a read-only database refuses."""
+        """Begins a write: SQLite takes its lock then, which a read-only database refuses."""
         await self.database.write(lambda connection: connection.execute(select(1)))
 
     async def document_page(self, owner: str, wanted: Wanted) -> Listed[DocumentSummary]:

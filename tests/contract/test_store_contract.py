@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +29,7 @@ from minions.store.model import (
     RunStatus,
 )
 from minions.store.service import ApiKey, Claim, Collection, RunEvent, Wanted
+from tests.postgres import copy_of_template, make_template, server, server_programs
 from workers.jobs import JobResult, JobStatus, WorkerUsage
 
 AnyStore = SqlStore | MemoryStore
@@ -68,11 +69,25 @@ def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest_asyncio.fixture(params=["memory", "sqlite-file", "sqlite-memory"])
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    if server_programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="pip install 'minions[postgres]'")
+    with server() as url:
+        make_template(url)
+        yield url
+
+
+@pytest_asyncio.fixture(params=["memory", "sqlite-file", "sqlite-memory", "postgres"])
 async def store(
     request: pytest.FixtureRequest, empty_file: Path, tmp_path: Path
 ) -> AsyncIterator[AnyStore]:
-    opened = await _opened(request.param, empty_file, tmp_path)
+    if request.param == "postgres":
+        url = await copy_of_template(request.getfixturevalue("postgres_url"))
+        opened: AnyStore = await open_store(url)
+    else:
+        opened = await _opened(request.param, empty_file, tmp_path)
     yield opened
     await opened.close()
 

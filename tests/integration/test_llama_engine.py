@@ -274,6 +274,48 @@ def test_forked_logits_are_those_of_a_fresh_prompt() -> None:
     reference.model.close()
 
 
+class Shared:
+    """One reference for all examples of a property."""
+
+    reference: Reference | None = None
+
+    @classmethod
+    def get(cls) -> Reference:
+        cls.reference = cls.reference or Reference()
+        return cls.reference
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    n_chunk=st.one_of(st.integers(1, 3 * WINDOW), st.integers(WINDOW - 2, 1500)),
+    n_between=st.integers(0, 2 * WINDOW),
+)
+def test_a_fork_sees_what_a_fresh_prompt_sees(n_chunk: int, n_between: int) -> None:
+    """For chunks around the sliding window and far past it, also when another job's tokens were
+    computed after the chunk: the task's logits are nearer to those of the unshared prompt than to
+    those of a prompt with another chunk."""
+    reference = Shared.get()
+    head, frame = reference.frame.instructions, reference.frame
+    text = frame.chunk_tokens(TEXT * 20)
+    chunk, other = text[-n_chunk:], frame.chunk_tokens("snow fell all night " * 400)[:n_chunk]
+    own = frame.job_tokens("What is the total amount of the year?")
+    shared, fresh = reference.context(), reference.context()
+    try:
+        reference.feed(shared, np.concatenate((head, chunk)), 0, 1)
+        end = len(head) + n_chunk
+        for sequence in (2, 3):
+            shared.fork(parent=1, child=sequence)
+        if n_between:
+            reference.feed(shared, text[:n_between], end, 3)
+        forked = reference.feed(shared, own, end, 2)
+        whole = reference.feed(fresh, np.concatenate((head, chunk, own)), 0, 0)
+        foreign = reference.feed(fresh, np.concatenate((head, other, own)), 0, 1)
+    finally:
+        shared.close()
+        fresh.close()
+    assert distance(whole, forked) < max(0.1, distance(whole, foreign))
+
+
 def test_jobs_together_answer_as_jobs_alone(
     engine: LlamaCppEngine, record_property: Callable[[str, object], None]
 ) -> None:

@@ -193,6 +193,11 @@ async def test_a_budget_needs_a_price(place: Place) -> None:
         await place.run(plan("cloud", budget_usd=Decimal(1)), cloud_model="no-such-model")
 
 
+async def test_a_judge_without_a_price_under_a_budget_ends_the_run(place: Place) -> None:
+    with pytest.raises(PriceUnknown, match="price of this cloud model is unknown"):
+        await place.run(plan("cloud", judge="no-such-model", budget_usd=Decimal(1), parallel=2))
+
+
 async def test_a_judge_that_says_nothing_usable_leaves_answers_unscored(place: Place) -> None:
     result = await place.run(plan("cloud", judge="gpt-4.1-mini"))
     judged = [row for row in result.rows if row.judge is not None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -63,6 +65,12 @@ def test_every_type_by_hand(
     assert found.score == pytest.approx(score)
     assert found.correct is correct
     assert all(0 <= value <= 1 for value in found.scores.values())
+
+
+def test_a_figure_is_as_near_as_its_dataset_wants() -> None:
+    average = item(AnswerType.NUMBER, "5085 thousand")
+    assert score_answer(average, "5,092").correct
+    assert not score_answer(replace(average, tolerance=Decimal("0.001")), "5,092").correct
 
 
 @pytest.mark.parametrize("kind", [kind for kind in AnswerType if kind is not AnswerType.CHOICE])

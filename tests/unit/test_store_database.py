@@ -80,7 +80,7 @@ async def test_folder_and_files_are_private(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("postgresql://me:secret@host/db", r"postgresql://me:\*\*\*@host/db must be a path"),
+        ("mysql://me:secret@host/db", r"mysql://me:\*\*\*@host/db must be a path"),
         ("sqlite:///x.db?mode=ro", "no parameters"),
         ("://", "can't be read"),
     ],

@@ -11,7 +11,7 @@ class NanoShape:
 
     n_vocab: int = 4736
     width: int = 256
-    n_layers: int = 6
+    n_layers: int = 4
     n_heads: int = 4
     n_kv_heads: int = 2
     head_width: int = 64
