@@ -239,6 +239,7 @@ def chat_desk(settings: Settings, desk: Desk) -> ChatDesk:
 @contextlib.asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[App]:
     """Open store and cloud; the worker is loaded when it is first needed. Closes all at the end."""
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # also without a database
     store = await open_store(settings.database)
     client = open_cloud(settings)
     pools = PoolKeeper(settings=settings)

@@ -44,7 +44,9 @@ def server() -> Iterator[str]:
     the user `postgres`, who comes with the Debian package."""
     programs = server_programs()
     assert programs is not None
-    with tempfile.TemporaryDirectory(prefix="mpg", dir="/tmp", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="mpg", dir=_memory(), ignore_cleanup_errors=True
+    ) as name:
         folder = Path(name)
         as_user = _as_postgres(folder) if os.geteuid() == 0 else []
         user = "postgres" if as_user else getpass.getuser()
@@ -91,6 +93,20 @@ async def _create(url: str, name: str, template: str) -> str:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
     return url.replace("/postgres?", f"/{name}?")
+
+
+async def drop(url: str, store_url: str) -> None:
+    """Remove a store, which nobody uses any more."""
+    import psycopg
+
+    name = store_url.partition("@/")[2].partition("?")[0]
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+def _memory() -> str:
+    """A folder in memory where there is one: a store is some 300 files, copied for each test."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"
 
 
 def _as_postgres(folder: Path) -> list[str]:

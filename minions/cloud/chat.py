@@ -68,6 +68,7 @@ class _Choice(Shape):
 class _Body(Shape):
     """A whole completion, or one chunk of a streamed one."""
 
+    id: str | None = None
     choices: list[_Choice] | None = None
     usage: ChatUsage | None = None
 
@@ -141,6 +142,7 @@ class ChatApi:
         raw = await self._create(**body)
         seen.status_code, seen.request_id = raw.status_code, raw.request_id
         completion = parsed(_Body, raw.content)
+        seen.completion_id = completion.id
         seen.usage = completion.usage.counted() if completion.usage else None
         if not completion.choices:
             raise InvalidReply("the completion has no choices")
@@ -153,6 +155,7 @@ class ChatApi:
         draft = _Draft()
         async with raw.parse() as stream, aclosing(shaped(stream, _Body)) as chunks:
             async for chunk in chunks:
+                seen.completion_id = chunk.id
                 if chunk.usage:
                     seen.usage = chunk.usage.counted()
                 for choice in chunk.choices or ():

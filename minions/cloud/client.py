@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -30,6 +31,7 @@ from minions.cloud.model import (
     CloudAttempt,
     CloudRequest,
     CloudResponse,
+    CloudUsage,
     DeltaSink,
 )
 from minions.cloud.responses import ResponsesApi
@@ -42,6 +44,8 @@ _DIALECTS: dict[Api, Callable[[openai.AsyncOpenAI], Dialect]] = {
     "responses": ResponsesApi,
 }
 _ANONYMOUS = "none"
+_REMEMBERED = 1_000
+"""Completions whose usage was counted; a retry comes within a few calls."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -101,6 +105,7 @@ class OpenAICloud:
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
         self._dialect = _DIALECTS[api](self._sdk)
+        self._counted: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
 
     def __repr__(self) -> str:
         return f"OpenAICloud({self._base_url!r}, api_key=***, api={self._api!r})"
@@ -163,8 +168,21 @@ class OpenAICloud:
         try:
             end = await self._exchange(call, seen)
         finally:
-            call.report(_record(call, seen, end, elapsed_s=time.monotonic() - started))
+            usage = self._usage_once(call.request.idempotency_key, seen)
+            elapsed_s = time.monotonic() - started
+            call.report(_record(call, seen, end, usage=usage, elapsed_s=elapsed_s))
         return end
+
+    def _usage_once(self, key: str, seen: Observed) -> CloudUsage | None:
+        """What this attempt is billed. A provider that knows the idempotency key gives a lost
+        completion again, under its old id and with its old usage: that was counted before."""
+        if seen.usage is None or not seen.completion_id:
+            return seen.usage
+        completion = (key, seen.completion_id)
+        if completion in self._counted:
+            return CloudUsage()
+        self._counted.append(completion)
+        return seen.usage
 
     async def _exchange(self, call: _Call, seen: Observed) -> Reply | Failure:
         limit_s = min(call.request.timeout_s, max(0.0, self._total_s - call.elapsed_s))
@@ -187,7 +205,12 @@ def _end_of(state: RetryCallState) -> Reply | Failure:
 
 
 def _record(
-    call: _Call, seen: Observed, end: Reply | Failure | None, *, elapsed_s: float
+    call: _Call,
+    seen: Observed,
+    end: Reply | Failure | None,
+    *,
+    usage: CloudUsage | None,
+    elapsed_s: float,
 ) -> CloudAttempt:
     failure = end if isinstance(end, Failure) else None
     if failure:
@@ -201,7 +224,7 @@ def _record(
         attempt=len(call.attempts) + 1,
         model=call.request.model,
         outcome=outcome,
-        usage=seen.usage,
+        usage=usage,
         status_code=failure.status_code if failure else seen.status_code,
         request_id=failure.request_id if failure else seen.request_id,
         elapsed_s=elapsed_s,

@@ -54,6 +54,7 @@ class _Error(Shape):
 
 
 class _Body(Shape):
+    id: str | None = None
     status: str | None = None
     output: list[_Item] | None = None
     incomplete_details: _Incomplete | None = None
@@ -175,6 +176,7 @@ def _choice(choice: str) -> str | dict[str, str]:
 
 
 def _reply(body: _Body, seen: Observed) -> Reply:
+    seen.completion_id = body.id
     seen.usage = body.usage.counted() if body.usage else None
     if body.status == "failed":
         error = body.error or _Error()

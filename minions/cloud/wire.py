@@ -41,6 +41,8 @@ class Observed:
 
     status_code: int | None = None
     request_id: str | None = None
+    completion_id: str | None = None
+    """The provider's id of the completion: a replayed one has the id that it had the first time."""
     usage: CloudUsage | None = None
     streaming: bool = False
     """Whether the head of a streamed reply has arrived."""

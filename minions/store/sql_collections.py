@@ -22,15 +22,15 @@ def put_collection(connection: Connection, collection: Collection) -> None:
         "name": collection.name,
         "created_at": collection.created_at,
     }
-    statement = insert_or(connection, collections)
-    kept = connection.execute(
-        statement.on_conflict_do_nothing(index_elements=["collection_id"]), row
+    statement = insert_or(connection, collections).on_conflict_do_nothing(
+        index_elements=["collection_id"]
     )
+    kept = connection.execute(statement.returning(collections.c.collection_id), row).first()
     links = [
         {"collection_id": collection.collection_id, "document_id": document_id}
         for document_id in dict.fromkeys(collection.document_ids)
     ]
-    if kept.rowcount == 1 and links:
+    if kept is not None and links:
         connection.execute(insert(collection_documents), links)
 
 

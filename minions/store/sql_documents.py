@@ -58,7 +58,8 @@ def put_document(connection: Connection, document: Document, owner: str) -> bool
         "name": document.name,
         "created_at": time.time(),
     }
-    return bool(connection.execute(link, owned).rowcount == 1)
+    added = connection.execute(link.returning(document_owners.c.row_id), owned)
+    return added.first() is not None
 
 
 def get_document(connection: Connection, document_id: str, owner: str | None = None) -> Document:

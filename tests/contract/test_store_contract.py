@@ -29,7 +29,7 @@ from minions.store.model import (
     RunStatus,
 )
 from minions.store.service import ApiKey, Claim, Collection, RunEvent, Wanted
-from tests.postgres import copy_of_template, make_template, server, server_programs
+from tests.postgres import copy_of_template, drop, make_template, server, server_programs
 from workers.jobs import JobResult, JobStatus, WorkerUsage
 
 AnyStore = SqlStore | MemoryStore
@@ -84,10 +84,14 @@ async def store(
     request: pytest.FixtureRequest, empty_file: Path, tmp_path: Path
 ) -> AsyncIterator[AnyStore]:
     if request.param == "postgres":
-        url = await copy_of_template(request.getfixturevalue("postgres_url"))
+        server_url = request.getfixturevalue("postgres_url")
+        url = await copy_of_template(server_url)
         opened: AnyStore = await open_store(url)
-    else:
-        opened = await _opened(request.param, empty_file, tmp_path)
+        yield opened
+        await opened.close()
+        await drop(server_url, url)
+        return
+    opened = await _opened(request.param, empty_file, tmp_path)
     yield opened
     await opened.close()
 

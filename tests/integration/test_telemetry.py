@@ -148,23 +148,24 @@ def test_figures_add_up_and_an_unknown_price_is_none() -> None:
         assert line in text.splitlines(), line
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def own_logs() -> Iterator[None]:
     """Log handlers belong to the whole process, so they are put back."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     configure_logs("json")
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
 
 
-def test_a_line_of_the_log_is_one_json_object(
-    capfd: pytest.CaptureFixture[str], own_logs: None
-) -> None:
-    structlog.get_logger("minions.test").info("two\nlines", token="mk_0123456789")
-    logging.getLogger("a.library").error("sk-0123456789 was refused")
+def test_a_line_of_the_log_is_one_json_object(capfd: pytest.CaptureFixture[str]) -> None:
+    with own_logs():
+        structlog.get_logger("minions.test").info("two\nlines", token="mk_0123456789")
+        logging.getLogger("a.library").error("sk-0123456789 was refused")
     ours, theirs = (json.loads(line) for line in capfd.readouterr().err.splitlines())
     assert (ours["event"], ours["token"], ours["level"]) == ("two\nlines", MASK, "info")
     assert theirs["event"] == f"{MASK} was refused"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from workers.errors import JobRejected
 from workers.jobs import Sampling
-from workers.llama.sampling import Sampler, check_sampling, log_probability
+from workers.llama.sampling import Sampler, best_tokens, check_sampling, log_probability
 from workers.llama.schedule import Tokens
 
 
@@ -105,3 +105,11 @@ def test_log_probabilities_sum_to_one(logits: list[float]) -> None:
 def test_sampling_that_makes_no_sense_is_refused(sampling: Sampling, reason: str) -> None:
     with pytest.raises(JobRejected, match=reason):
         check_sampling(sampling)
+
+
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 9000), n=st.integers(1, 200))
+def test_the_best_are_found_as_by_sorting(seed: int, size: int, n: int) -> None:
+    row = np.random.default_rng(seed).integers(0, size, size).astype(np.float32)
+    found = best_tokens(row, n)
+    assert len(found) == len(set(found.tolist())) == min(n, size)
+    assert sorted(row[found]) == sorted(row)[-n:]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,14 +84,22 @@ def test_the_router_is_pure() -> None:
     assert not wrong
 
 
-def test_nobody_imports_ray_on_one_machine() -> None:
+def test_only_the_cluster_room_imports_ray() -> None:
     wrong = [
         relative(path)
         for room in ROOMS
         for path in sources(room)
+        if not relative(path).startswith("workers/ray/")
         if any(name.partition(".")[0] == "ray" for name in imports(path))
     ]
     assert not wrong
+
+
+def test_one_machine_never_loads_ray() -> None:
+    """A fresh interpreter with every face and the pool of one machine."""
+    faces = "minions.cli, minions.app, minions.rest.app, minions.strategies.ladder"
+    code = f"import sys, {faces}, workers.inline_pool; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_no_model_text_can_be_executed() -> None:

@@ -29,7 +29,8 @@ def plan_placement(path: Path, settings: LlamaSettings) -> Placement:
     if settings.n_gpu_layers and not can_offload():
         raise EngineUnavailable(
             f"{settings.n_gpu_layers} GPU layers are asked for, but llama-cpp-python was built "
-            "without GPU support: rebuild it with `make setup CUDA=1` (CMAKE_ARGS=-DGGML_CUDA=on), or ask for 0"
+            "without GPU support: rebuild it with CMAKE_ARGS=-DGGML_CUDA=on (make setup CUDA=1), "
+            "or ask for 0"
         )
     vram_bytes = free_gpu_bytes() if can_offload() else 0
     memory = Memory(ram_bytes=free_ram_bytes(), vram_bytes=vram_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -16,6 +17,8 @@ from workers.llama.schedule import Tokens
 
 _WALK: Final = 64
 """Best tokens that are tried when the first choice is refused, before the whole vocabulary is."""
+_GROUPS: Final = 64
+"""Rows of the table whose columns' bests bound the best of all; see `best_tokens`."""
 
 
 class Constraint(Protocol):
@@ -83,7 +86,7 @@ class Sampler:
         first = self._first(row)
         if constraint.allows(first):
             return first
-        for candidates in (_best(row, max(_WALK, self._top_k)), _all(row)):
+        for candidates in (best_tokens(row, max(_WALK, self._top_k)), _all(row)):
             allowed = constraint.keep_allowed(candidates)
             if len(allowed):
                 return self._draw(row, allowed)
@@ -93,7 +96,7 @@ class Sampler:
         """The choice as if nothing were forbidden."""
         if self._generator is None:
             return int(row.argmax())
-        return self._draw(row, _best(row, self._top_k))
+        return self._draw(row, best_tokens(row, self._top_k))
 
     def _draw(self, row: Logits, candidates: Tokens) -> int:
         """One of `candidates`: the best, or one drawn from the tempered top k of them."""
@@ -110,12 +113,28 @@ class Sampler:
 def log_probability(row: Logits, token: int) -> float:
     """Natural logarithm of the model's own probability of `token`, before any grammar."""
     best = row.max()
-    return float(row[token] - best - np.log(np.exp(row - best).sum(dtype=np.float64)))
+    weights = np.subtract(row, best, out=_scratch(len(row)))
+    np.exp(weights, out=weights)
+    return float(row[token]) - float(best) - math.log(float(weights.sum()))
 
 
-def _best(row: Logits, n: int) -> Tokens:
-    """The `n` likeliest tokens, unordered."""
-    return _all(row) if n >= len(row) else np.argpartition(row, -n)[-n:].astype(np.int32)
+@functools.lru_cache(maxsize=4)
+def _scratch(n: int) -> Logits:
+    """Memory for one row: taking 0.8 MB anew for each token costs more than filling it."""
+    return np.empty(n, np.float32)
+
+
+def best_tokens(row: Logits, n: int) -> Tokens:
+    """The `n` likeliest tokens, unordered.
+
+    Each is at least as good as the n-th best of the columns' bests, when the row is laid out as a
+    table: finding those is twenty times faster than parting 200,000 tokens."""
+    n_each = len(row) // _GROUPS
+    if n >= n_each:
+        return _all(row) if n >= len(row) else np.argpartition(row, -n)[-n:].astype(np.int32)
+    bests = row[: n_each * _GROUPS].reshape(_GROUPS, n_each).max(0)
+    likely = np.flatnonzero(row >= np.partition(bests, -n)[-n])
+    return likely[np.argpartition(row[likely], -n)[-n:]].astype(np.int32)
 
 
 def _all(row: Logits) -> Tokens:
