@@ -200,9 +200,10 @@ def _run(plan: NodePlan, settings: Settings, foreground: bool) -> None:
 
 
 def _workers_text(plan: NodePlan) -> str:
-    if plan.n_gpus:
-        return f"{plan.n_workers} workers on {plan.n_gpus} GPUs"
-    return f"{plan.n_workers} workers on the CPU"
+    workers = "1 worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
+    if not plan.n_gpus:
+        return f"{workers} on the CPU"
+    return f"{workers} on {plan.n_gpus} GPU{'s' if plan.n_gpus > 1 else ''}"
 
 
 def _node_table(nodes: list[NodeReport]) -> Table:

@@ -15,7 +15,7 @@ from workers.errors import EngineCrashed
 from workers.jobs import Sampling
 from workers.llama.api import LlamaModel, Logits
 from workers.llama.generation import Generation, is_looping
-from workers.llama.grammar import PREFILL, AnswerGrammar
+from workers.llama.grammar import GBNF, PREFILL, AnswerGrammar
 from workers.llama.tokenizer import LlamaTokenizer
 
 
@@ -188,3 +188,20 @@ def test_ordinary_repetition_is_no_loop() -> None:
     assert is_looping([1, 2, 3] * 20)
     assert is_looping([5] * 40)
     assert not is_looping(list(range(60)))
+
+
+@pytest.mark.parametrize(
+    "before", ["", " ", '"', ' "a', ' "a"', ' "a",', ' "a", "citation":', ' "a", "citation": "b']
+)
+def test_what_is_listed_beforehand_is_what_the_grammar_allows(writer: Writer, before: str) -> None:
+    state, plain = writer.grammar.start(), writer.model.new_grammar(GBNF)
+    for token in writer.tokenizer.encode(before):
+        state.accept(token)
+        plain.accept(token)
+    vocabulary = np.arange(writer.model.n_vocab, dtype=np.int32)
+    allowed = vocabulary[plain.allowed(vocabulary)]
+    control = writer.tokenizer.control_tokens
+    expected = [token for token in allowed.tolist() if token not in control]
+    assert state.keep_allowed(vocabulary).tolist() == expected
+    state.close()
+    plain.close()

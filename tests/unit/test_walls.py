@@ -28,6 +28,8 @@ CONCRETE_WORKERS = (
     "workers.scripted",
     "workers.pull",
     "workers.machine",
+    "workers.ray",
+    "workers.cluster",
 )
 PURE = {"router": {"os", "time", "random", "pathlib", "socket", "asyncio", "datetime", "io"}}
 

@@ -8,6 +8,7 @@ therefore draws first and checks what it drew.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +30,9 @@ char     ::= [^"\\\x7F\x00-\x1F] | "\\" ( ["\\/bfnrt] | "u" hex hex hex hex )
 hex      ::= [0-9a-fA-F]
 """
 
+_BEFORE_CITATION: Final = b'", "citation":'
+"""No string can hold this: its quotes would have to be escaped."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Opening:
@@ -40,6 +44,11 @@ class Opening:
     """Begin `null`: the worker abstains."""
     spaces: Tokens
     """A bare space: nothing is decided yet."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """All of them."""
+        return np.concatenate((self.strings, self.nulls, self.spaces))
 
     def gap(self, row: Logits) -> float:
         """Distance in logits between the best token that answers and the best that abstains.
@@ -62,10 +71,18 @@ class AnswerGrammar:
         """The token that is `"` and nothing else: it closes a string."""
         self.at_start = self._opening(model, self._start)
         self.after_space = self._opening_after_space(model)
+        self._bytes_of = functools.lru_cache(maxsize=None)(model.token_bytes)
+        self._narrow = {
+            b"": self.at_start.tokens,
+            b" ": self.after_space.tokens,
+            _BEFORE_CITATION: self._citation_tokens(),
+        }
 
-    def start(self) -> GrammarState:
+    def start(self) -> AnswerGrammarState:
         """A new state at the start of the value."""
-        return GrammarState(self._start.clone(), self._is_control)
+        return AnswerGrammarState(
+            self._start.clone(), self._is_control, self._narrow, self._bytes_of
+        )
 
     def close(self) -> None:
         """Free the grammar; states that were started live on."""
@@ -91,6 +108,17 @@ class AnswerGrammar:
         try:
             grammar.accept(int(self.at_start.spaces[0]))
             return self._opening(model, grammar)
+        finally:
+            grammar.close()
+
+    def _citation_tokens(self) -> Tokens:
+        """All that may open the citation, after an answer of one letter."""
+        grammar = self._start.clone()
+        try:
+            for token in self.encode('"a' + _BEFORE_CITATION.decode()):
+                grammar.accept(token)
+            vocabulary = np.arange(len(self._is_control), dtype=np.int32)
+            return vocabulary[grammar.allowed(vocabulary) & ~self._is_control]
         finally:
             grammar.close()
 
@@ -134,3 +162,34 @@ class GrammarState:
     def close(self) -> None:
         """Free the state. Safe to call twice."""
         self._grammar.close()
+
+
+class AnswerGrammarState(GrammarState):
+    """The state of an answer, which knows the places where hardly anything may come: there the
+    tokens are listed beforehand, instead of asking about all of a large vocabulary each time."""
+
+    def __init__(
+        self,
+        grammar: Grammar,
+        is_control: npt.NDArray[np.bool_],
+        narrow: Mapping[bytes, Tokens],
+        bytes_of: Callable[[int], bytes],
+    ) -> None:
+        """`narrow`: what may come after the beginnings `""` and `" "`, and after the key of the
+        citation."""
+        super().__init__(grammar, is_control)
+        self._narrow = narrow
+        self._bytes_of = bytes_of
+        self._written = b""
+
+    def keep_allowed(self, tokens: Tokens) -> Tokens:
+        """Those of `tokens` that may come next, in their order."""
+        few = self._narrow.get(self._written)
+        return super().keep_allowed(tokens) if few is None else tokens[np.isin(tokens, few)]
+
+    def accept(self, token: int) -> None:
+        """Advance past `token`."""
+        super().accept(token)
+        self._written += self._bytes_of(token)
+        if self._written.endswith(_BEFORE_CITATION):
+            self._written = _BEFORE_CITATION

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workers.cluster import ray_version
 from workers.cluster_models import Shelf
 from workers.errors import EngineUnavailable
 from workers.ray.environment import python_module, ray_variables, with_variables
@@ -32,6 +33,8 @@ from workers.seams import Work
 
 RESTART_S = 2.0
 """Between the end of a bridge and the start of the next."""
+REPORTED = 1
+"""Exit status of a bridge that has said itself why it can't connect."""
 STOP_S = 10.0
 """How long a bridge may take to end by itself."""
 LOCKS_DIR = Path("/tmp/minions-devices")
@@ -83,8 +86,9 @@ class RayFleet:
         return self._line.process.pid if self._line else None
 
     async def open(self, report: Report) -> None:
-        """Raises EngineUnavailable when the token can't be read. A head that isn't there yet is no
-        error: it is tried again until `close`."""
+        """Raises EngineUnavailable when there is no Ray or no token here. A head that isn't there
+        yet is no error: it is tried again until `close`."""
+        ray_version()
         if not self._cluster.token_file.is_file():
             raise EngineUnavailable(
                 f"there is no token file {self._cluster.token_file}: copy it from the head "
@@ -192,6 +196,8 @@ class RayFleet:
     def _mourn(self, line: _Line, status: int, report: Report) -> None:
         """What a bridge leaves: workers that end with it, and questions without an answer."""
         error = f"the bridge to Ray ended (status {status}): its head has gone or restarted"
+        if status not in (0, REPORTED):
+            report(FleetTrouble(error=error))
         for worker_id in line.workers:
             report(WorkerDown(worker_id=worker_id, crashed=False, error=error))
         for question in line.questions.values():
