@@ -195,7 +195,7 @@ def test_what_outlives_the_grace_goes_on_at_the_next_start(tmp_path: Path) -> No
             service.client() as client,
         ):
             question_id = ask(client, UNREADABLE).json()["id"]
-            wait_for_cloud_call(tmp_path)
+            wait_for_fault(url)
             service.terminate()
         assert rows(tmp_path, "SELECT status FROM runs") == [("running",)]
         with served(tmp_path, cloud_url=url) as service, service.client() as client:
@@ -210,7 +210,7 @@ def test_cancel_stops_a_hanging_cloud_call_within_a_second(tmp_path: Path) -> No
     ):
         Sim(base_url=url).fail_with(Fault(kind=FaultKind.TIMEOUT))
         question_id = ask(client, UNREADABLE).json()["id"]
-        wait_for_cloud_call(tmp_path)
+        wait_for_fault(url)
         began = time.monotonic()
         cancelled = client.post(f"/v1/questions/{question_id}/cancel").json()
         elapsed_s = time.monotonic() - began
@@ -231,8 +231,8 @@ def test_who_leaves_a_stream_cancels_unless_in_the_background(tmp_path: Path) ->
         faults = [Fault(kind=FaultKind.TIMEOUT), Fault(kind=FaultKind.SLOW, delay_s=4)]
         Sim(base_url=url).fail_with(*faults)
         left = ask(client, UNREADABLE).json()["id"]
+        wait_for_fault(url, n_left=1)
         leave_stream(service, left, after="rung")
-        wait_for_cloud_call(tmp_path)
         kept = ask(client, UNREADABLE + " Really?", background=True).json()["id"]
         leave_stream(service, kept, after="rung")
         assert ended(client, left)["status"] == "cancelled"
@@ -264,6 +264,7 @@ def test_events_are_replayed_after_a_kill_without_a_gap(tmp_path: Path) -> None:
         with served(tmp_path, cloud_url=url) as service, service.client() as client:
             question_id = ask(client, UNREADABLE).json()["id"]
             seen = leave_stream(service, question_id, after="rung")
+            wait_for_fault(url)
             service.kill()
         with served(tmp_path, cloud_url=url) as service, service.client() as client:
             rest = list(read_events(client, question_id, last_event_id=seen[-1][0]))
@@ -276,6 +277,11 @@ def test_events_are_replayed_after_a_kill_without_a_gap(tmp_path: Path) -> None:
 def wait_for_cloud_call(state: Path) -> None:
     """Until something is about to leave."""
     wait_until(lambda: bool(rows(state, "SELECT 1 FROM egress")))
+
+
+def wait_for_fault(url: str, n_left: int = 0) -> None:
+    """Until a call has met its fault: only then does it hang at the provider."""
+    wait_until(lambda: Sim(base_url=url).n_faults_waiting == n_left)
 
 
 def read_events(
