@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -11,9 +11,10 @@ from jinja2 import Environment, StrictUndefined
 
 from eval.calibrate import CalibrationReport
 from eval.experiment_plan import GOAL_ACCURACY, GOAL_COST, Experiment, Quote
-from eval.report.figures import RunFigures, StrategyFigures
+from eval.report.figures import REFERENCE, RunFigures, StrategyFigures, priced
 from eval.report.page import warnings_of
 from eval.report.wording import percent, percent_interval, usd
+from eval.rows import Row
 
 TEMPLATE = "experiment.md.j2"
 
@@ -48,6 +49,8 @@ def experiment_page(figures: RunFigures, account: Account) -> str:
         has_deferral=figures.deferral is not None,
         warnings=list(warnings_of(figures)),
         verdict=_verdict(figures),
+        by_origin="; ".join(_by_origin(figures)),
+        worker_file=_worker_file(figures),
         goal_accuracy=percent(float(GOAL_ACCURACY)),
         goal_factor=f"{float(1 / GOAL_COST):.1f}",
         **_counts(account.experiment),
@@ -153,6 +156,39 @@ def _verdict(figures: RunFigures) -> str:
         return f"**Not reached here:** {lines}."
     names = ", ".join(f"`{one.label}`" for one in reached)
     return f"**Reached here, against this cloud, by {names}:** {lines}."
+
+
+def _by_origin(figures: RunFigures) -> Iterator[str]:
+    """Every ladder beside the cloud, on the contracts and on the generated documents alone."""
+    rows = figures.run.rows
+    for what, generated in (("contracts", False), ("generated documents", True)):
+        chosen = [row for row in rows if row.kind.startswith("generated") is generated]
+        labels = [one.label for one in figures.strategies if one.label.startswith("ladder")]
+        told = ", ".join(_shares(chosen, label) for label in labels)
+        yield f"on the {what} {told}"
+
+
+def _shares(rows: Sequence[Row], label: str) -> str:
+    """`LABEL` with accuracy and cost as shares of the cloud's."""
+    ours, theirs = _sums(rows, label), _sums(rows, REFERENCE)
+    if ours is None or theirs is None or 0 in theirs:
+        return f"`{label}` unknown"
+    kept, paid = ours[0] / theirs[0], ours[1] / theirs[1]
+    return f"`{label}` {percent(kept)} for {f'1/{1 / paid:.1f}' if paid else 'nothing'}"
+
+
+def _sums(rows: Sequence[Row], label: str) -> tuple[int, float] | None:
+    """(right answers, dollars) of a strategy; None where a price is unknown."""
+    chosen = [row for row in rows if row.strategy == label]
+    prices = priced(chosen)
+    return None if prices is None else (sum(row.correct for row in chosen), sum(prices))
+
+
+def _worker_file(figures: RunFigures) -> str:
+    """The beginning of the model file's SHA-256, where the rows have one."""
+    keys = (row.worker for row in figures.run.rows if row.worker is not None)
+    sha256 = next((key.get("model_sha256") for key in keys), None)
+    return f" (SHA-256 {sha256[:12]}…)" if sha256 else ""
 
 
 def _reaches(one: StrategyFigures) -> bool:

@@ -34,7 +34,7 @@ def signals_of(question: str, evidence: Evidence, reading: Reading) -> Signals:
     return Signals(
         answered=draft is not None,
         verified=bool(draft and draft.citations),
-        answer_in_quote=any(claim.answer_in_quote for claim in claims),
+        answer_in_quote=any(_is_supported(claim) for claim in claims),
         agreement=agreement_of(len(claims), evidence.n_answered),
         margin=max(_margins(claims), default=None),
         coverage=reading.coverage,
@@ -67,6 +67,14 @@ def calibration_key(worker: EngineInfo, effort: Effort = Effort.NONE) -> Calibra
         quantisation=worker.quantisation,
         prompt_version=worker.prompt_version + reasoned,
     )
+
+
+def _is_supported(claim: Claim) -> bool:
+    """The answer stands in its quote, and the quote says more than the answer: words that were only
+    copied out support nothing."""
+    if claim.citation is None or not claim.answer_in_quote:
+        return False
+    return len(claim.citation.quote.split()) > len(claim.answer.split())
 
 
 def _margins(claims: Sequence[Claim]) -> list[float]:

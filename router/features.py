@@ -12,7 +12,7 @@ import math
 from router.prior import p_local
 from router.signals import QuestionType, Signals
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 MARGIN_LIMIT = 20.0
 """Logits. Above this a margin says no more; the limit keeps one outlier from tilting a fit."""
 LOGPROB_LIMIT = -5.0

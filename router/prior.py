@@ -17,6 +17,8 @@ from router.signals import Signals, margin_confidence
 
 LOCAL_BASE = 0.25
 AGREEMENT_GAIN = 0.30
+ALONE_FACTOR = 0.5
+"""A single chunk that answers agrees with nobody: it only has no rival."""
 MARGIN_GAIN = 0.20
 VERIFIED_GAIN = 0.10
 IN_QUOTE_GAIN = 0.10
@@ -36,7 +38,8 @@ def p_local(signals: Signals) -> float:
     """Chance that the local answer (or the local abstention) is right, 0..1."""
     if not signals.answered:
         return ABSTENTION_BASE * signals.coverage
-    chance = LOCAL_BASE + AGREEMENT_GAIN * signals.agreement
+    is_alone = signals.agreement * signals.n_answered < 2
+    chance = LOCAL_BASE + AGREEMENT_GAIN * signals.agreement * (ALONE_FACTOR if is_alone else 1.0)
     chance += MARGIN_GAIN * (2 * margin_confidence(signals.margin) - 1)
     if signals.verified:
         chance += VERIFIED_GAIN + (IN_QUOTE_GAIN if signals.answer_in_quote else 0.0)

@@ -39,7 +39,7 @@ class Signals:
     verified: bool
     """The draft has at least one citation that was found in the document."""
     answer_in_quote: bool
-    """The draft's own words or number stand in a verified quote."""
+    """The draft's own words or number stand in a verified quote that says more than they do."""
     agreement: float
     """Share of all answered jobs whose answer agrees with the draft, 0..1."""
     margin: float | None

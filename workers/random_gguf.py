@@ -252,7 +252,7 @@ _EXPERT_GAIN: Final = 0.5
 _HEAD_GAIN: Final = 1.7
 """Chosen so that the logits depend on the whole prompt and not only on its last token, and yet
 rounding is not blown up: both matter to tests that compare two ways to compute the same prompt."""
-_SILENCE: Final = 100.0
+_SILENCE: Final = 1000.0
 _Q8_SPREAD: Final = 73.9
 _E2M1_SPREAD: Final = 2.93
 """Standard deviations of a uniform signed byte and of a uniform 4-bit float."""

@@ -18,7 +18,7 @@ from minions.settings import Settings, load_settings
 
 QUESTIONS = (
     "Which state/country's law governs the interpretation of the contract?",
-    "Who must maintain product liability insurance?",
+    "How many days does Vapotherm have to pay an invoice?",
 )
 
 

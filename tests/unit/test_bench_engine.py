@@ -1,0 +1,106 @@
+"""The figures of the engine's benchmarks are worked out right, and the commands run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from eval.bench.competitors import in_chunk_order, in_job_order, run_llama_class, run_minions
+from eval.bench.engine import ONE_BY_ONE, OURS, Comparison, roofline
+from eval.bench.followup import follow_up
+from eval.bench.measure import Measured
+from eval.bench.server import ServerWay
+from eval.bench.workloads import WORKLOADS, Workload, prompts_for
+from minions.cli import cli
+from tests.models import random_model_path
+
+SMALL = Workload(name="small", n_chunks=2, chunk_tokens=60, n_tasks=2, n_samples=2)
+
+
+def measured(wall_s: float, cpu_s: float) -> Measured:
+    return Measured(
+        wall_s=wall_s, cpu_s=cpu_s, prefill_tokens=10, output_tokens=10, peak_rss_bytes=1
+    )
+
+
+def test_ratios_are_of_the_competitors_to_us() -> None:
+    slow, fast = ServerWay(n_slots=4, by_chunk=False), ServerWay(n_slots=8, by_chunk=True)
+    comparison = Comparison(
+        workload=WORKLOADS["W1"],
+        engines={
+            OURS: measured(2.0, 4.0),
+            ONE_BY_ONE: measured(10.0, 12.0),
+            slow.name: measured(9.0, 9.0),
+            fast.name: measured(3.0, 5.0),
+        },
+        roofline=roofline(1000, (1000.0, 500.0)),
+    )
+    found = comparison.as_json()
+    assert found["ratio_vs_llama_cpp_python"] == {"wall": 5.0, "cpu": 3.0}
+    assert (found["best_server"], found["ratio_vs_best_server"]) == (
+        "llama-server 8 slots, by chunk",
+        {"wall": 1.5, "cpu": 1.25},
+    )
+    assert found["share_of_roofline"] == {"wall": 0.5, "cpu": 0.5}
+    assert set(found["engines"][OURS]) == {
+        "wall_s",
+        "cpu_s",
+        "prefill_tokens",
+        "output_tokens",
+        "peak_rss_bytes",
+    }
+
+
+def test_workloads_are_of_their_size_and_the_same_every_time() -> None:
+    prompts = prompts_for(SMALL, random_model_path())
+    assert prompts.chunks == prompts_for(SMALL, random_model_path()).chunks
+    assert all(55 <= len(prompts.frame.chunk_tokens(chunk)) <= 60 for chunk in prompts.chunks)
+    jobs = prompts.jobs()
+    assert len({job.job_id for job in jobs}) == SMALL.n_jobs == 8
+    assert [job.chunk_id for job in in_job_order(jobs)] == ["0", "1"] * 4
+    assert [job.chunk_id for job in in_chunk_order(jobs)] == ["0"] * 4 + ["1"] * 4
+
+
+def test_competitors_do_the_same_jobs() -> None:
+    ours = run_minions(random_model_path(), SMALL, 1)
+    theirs = run_llama_class(random_model_path(), SMALL, 1, in_job_order)
+    prompts = prompts_for(SMALL, random_model_path())
+    all_tokens = sum(len(prompts.ids(job)) for job in prompts.jobs())
+    assert ours.prefill_tokens == prompts.unique_tokens
+    assert prompts.unique_tokens < theirs.prefill_tokens <= all_tokens
+    for each in (ours, theirs):
+        assert 0 < each.output_tokens <= SMALL.n_jobs * 65
+        assert each.wall_s > 0 and each.cpu_s > 0 and each.peak_rss_bytes > 10**7
+
+
+def test_a_follow_up_reads_less_wherever_it_finds_the_document(tmp_path: Path) -> None:
+    found = follow_up(random_model_path(), 1, tmp_path, 1).as_json()
+    assert list(found["rounds"]) == ["first", "from memory", "from disk", "after a restart"]
+    assert all(ratio["prefill_tokens"] > 5 for ratio in found["ratio"].values())
+    assert found["stored_bytes"] > 100_000
+
+
+def test_decode_prints_a_table_and_json() -> None:
+    runner = CliRunner()
+    command = ["bench", "decode", "--gguf", str(random_model_path()), "--threads", "1"]
+    done = runner.invoke(cli, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert list(found["batch"]) == ["1", "4", "8", "16"]
+    assert found["grammar"]["checked_first_us"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "engine", "--gguf", "no.gguf"], "There is no file no.gguf"),
+        (["bench", "engine", "--workload", "W9"], "There is no workload 'W9'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code != 0
+    assert message in f"{done.output} {done.exception}"
