@@ -90,8 +90,7 @@ def _ask(gguf: Path, settings: LlamaSettings, n_tasks: int, names: Sequence[str]
     rounds = []
     for name in names:
         with timed() as watch:
-            asked = [_asked_again(job, name, tasks.index(job.task)) for job in jobs]
-            results = answers(engine, asked if name != FIRST else jobs)
+            results = answers(engine, [_asked(job, name, tasks.index(job.task)) for job in jobs])
         usages = [result.usage for result in results]
         rounds.append(
             Round(
@@ -106,6 +105,8 @@ def _ask(gguf: Path, settings: LlamaSettings, n_tasks: int, names: Sequence[str]
     return rounds
 
 
-def _asked_again(job: Job, name: str, index: int) -> Job:
-    """Another question, which nobody has asked before."""
+def _asked(job: Job, name: str, index: int) -> Job:
+    """The job as it is in the first round; later, another question, which nobody asked before."""
+    if name == FIRST:
+        return job
     return replace(job, job_id=f"{name} {job.job_id}", task=_FOLLOW_UPS[name][index])
