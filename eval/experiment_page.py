@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib import resources
 from typing import Any
 
@@ -17,6 +19,8 @@ from eval.report.wording import percent, percent_interval, usd
 from eval.rows import Row
 
 TEMPLATE = "experiment.md.j2"
+BUDGET_MARGIN = Decimal("1.25")
+"""Over the quote: a call is reserved at its worst price, which is more than it comes to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +53,7 @@ def experiment_page(figures: RunFigures, account: Account) -> str:
         has_deferral=figures.deferral is not None,
         warnings=list(warnings_of(figures)),
         verdict=_verdict(figures),
-        by_origin="; ".join(_by_origin(figures)),
+        parts="; ".join(_parts(figures)),
         worker_file=_worker_file(figures),
         goal_accuracy=percent(float(GOAL_ACCURACY)),
         goal_factor=f"{float(1 / GOAL_COST):.1f}",
@@ -81,7 +85,7 @@ def _told(account: Account) -> dict[str, Any]:
         "simulated": account.simulated,
         "cloud_note": "'s prices, asked of the simulator" if account.simulated else "",
         "learnt": _learnt(account.learnt),
-        "budget": f"{found.usd:.0f}",
+        "budget": str(math.ceil(found.usd * BUDGET_MARGIN)),
         "quote_text": (
             f"By `minions eval experiment --cuad DIR --estimate` the cloud is paid at most about "
             f"${found.usd:.2f} for it, at list prices: {found.n_questions} questions about "
@@ -158,14 +162,19 @@ def _verdict(figures: RunFigures) -> str:
     return f"**Reached here, against this cloud, by {names}:** {lines}."
 
 
-def _by_origin(figures: RunFigures) -> Iterator[str]:
-    """Every ladder beside the cloud, on the contracts and on the generated documents alone."""
-    rows = figures.run.rows
-    for what, generated in (("contracts", False), ("generated documents", True)):
-        chosen = [row for row in rows if row.kind.startswith("generated") is generated]
-        labels = [one.label for one in figures.strategies if one.label.startswith("ladder")]
-        told = ", ".join(_shares(chosen, label) for label in labels)
-        yield f"on the {what} {told}"
+_PARTS: Mapping[str, Callable[[Row], bool]] = {
+    "on the contracts": lambda row: not row.kind.startswith("generated"),
+    "on the generated documents": lambda row: row.kind.startswith("generated"),
+    "on the questions that have an answer": lambda row: row.answerable,
+}
+
+
+def _parts(figures: RunFigures) -> Iterator[str]:
+    """Every ladder beside the cloud, on parts of the questions alone."""
+    labels = [one.label for one in figures.strategies if one.label.startswith("ladder")]
+    for what, belongs in _PARTS.items():
+        chosen = [row for row in figures.run.rows if belongs(row)]
+        yield f"{what} {', '.join(_shares(chosen, label) for label in labels)}"
 
 
 def _shares(rows: Sequence[Row], label: str) -> str:

@@ -56,6 +56,7 @@ def started(*arguments: str, state_dir: Path) -> Iterator[subprocess.Popen[str]]
 
     Its output goes to a file: a pipe that nobody reads fills up, and then the command stands still.
     """
+    state_dir.mkdir(parents=True, exist_ok=True)
     with output_of(state_dir).open("a") as output:
         process = subprocess.Popen(
             command(arguments),

@@ -111,7 +111,7 @@ class _CountingLlama(Llama):
         return super().eval(tokens)
 
 
-def prefill_rate(gguf: Path, n_threads: int) -> tuple[float, float]:
+def prefill_rate(gguf: Path, n_threads: int, n_batches: int = 6) -> tuple[float, float]:
     """llama.cpp's own prefill: tokens per second of wall time and of CPU time, over batches of 512
     on an empty context, as llama-bench's pp512 measures it."""
     model = LlamaModel(gguf)
@@ -120,7 +120,7 @@ def prefill_rate(gguf: Path, n_threads: int) -> tuple[float, float]:
     )
     batch = Batch(512)
     source = np.random.default_rng(0).integers(0, model.n_vocab * 9 // 10, 512).astype(np.int32)
-    for n_rounds in (1, 6):  # the first warms up
+    for n_rounds in (1, n_batches):  # the first warms up
         with timed() as watch:
             for _ in range(n_rounds):
                 batch.clear()
@@ -130,4 +130,4 @@ def prefill_rate(gguf: Path, n_threads: int) -> tuple[float, float]:
                 context.clear(0)
     context.close()
     model.close()
-    return 6 * 512 / watch.wall_s, 6 * 512 / watch.cpu_s
+    return n_batches * 512 / watch.wall_s, n_batches * 512 / watch.cpu_s

@@ -92,7 +92,7 @@ def _load_and_read(gguf: Path, n_threads: int | None) -> dict[str, Any]:
     }
     engine.close()
     n_used = n_threads or psutil.cpu_count(logical=False) or 1
-    return {**facts, "prefill_per_s": prefill_rate(gguf, n_used)[0]}
+    return {**facts, "prefill_per_s": prefill_rate(gguf, n_used, n_batches=1)[0]}
 
 
 def _anonymous_bytes() -> int:

@@ -15,7 +15,7 @@ import pytest
 
 from minions.cloud.sim import Fault, FaultKind, SimPlan, running
 from tests.cloud import Sim
-from tests.command import answer, minions, started
+from tests.command import answer, minions, output_of, started
 from tests.house import CONTRACT
 from tests.models import random_model_path
 
@@ -100,7 +100,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, contract: Path) -> None:
         with started(*ask, state_dir=state) as process:
             wait_for(lambda: provider.n_faults_waiting == 0)
             process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=60)
+            process.wait(timeout=60)
+            told = output_of(state).read_text()
         provider.reset()
         again = minions(*ask, state_dir=state)
     assert process.returncode == 130, told

@@ -124,7 +124,7 @@ def test_it_is_an_engine(engine: LlamaCppEngine) -> None:
     assert engine.info.model == "random-tiny"
     assert engine.info.quantisation == "MXFP4 MoE"
     assert engine.info.model_sha256 and len(engine.info.model_sha256) == 64
-    assert engine.info.n_slots == 7
+    assert engine.info.n_slots == 6
     assert engine.step() == []
 
 

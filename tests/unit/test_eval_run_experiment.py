@@ -141,7 +141,7 @@ async def test_the_page_says_what_the_run_says(tmp_path: Path) -> None:
     )
     page = experiment_page(figures, account)
     assert "documented prior was used" in page and "took 7 minutes" in page
-    assert "The cloud is a simulator" in page and "--budget-usd 12" in page
+    assert "The cloud is a simulator" in page and "--budget-usd 16" in page
     for label in ("local", "cloud", "ladder@0.75"):
         assert f"| `{label}` |" in page
     assert "`ladder@0.75` kept" in page

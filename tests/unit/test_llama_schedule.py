@@ -45,6 +45,7 @@ def limits(
     live_chunks: int = 2,
     busy_jobs: int = 1,
     n_extra_rows: int = 0,
+    live_cells: int | None = None,
 ) -> Limits:
     return Limits(
         n_sequences=n_sequences,
@@ -53,6 +54,7 @@ def limits(
         live_chunks=live_chunks,
         busy_jobs=busy_jobs,
         n_extra_rows=n_extra_rows,
+        live_cells=live_cells,
     )
 
 
@@ -170,6 +172,7 @@ CHUNK_SIZES = {"a": 0, "b": 1, "c": 17, "d": 40, "e": 63, "f": 90}
     n_cells=st.integers(142, 260),
     live_chunks=st.integers(1, 4),
     busy_jobs=st.integers(1, 6),
+    live_cells=st.sampled_from([None, 1, 50, 120]),
     events=st.lists(st.sampled_from(["go", "go", "go", "no slot", "cancel"]), max_size=60),
     data=st.data(),
 )
@@ -180,10 +183,11 @@ def test_every_job_ends_once_within_the_limits(
     n_cells: int,
     live_chunks: int,
     busy_jobs: int,
+    live_cells: int | None,
     events: list[str],
     data: st.DataObject,
 ) -> None:
-    bounds = limits(n_sequences, n_cells, n_batch, live_chunks, busy_jobs)
+    bounds = limits(n_sequences, n_cells, n_batch, live_chunks, busy_jobs, live_cells=live_cells)
     run = Run(Schedule(limits=bounds), bounds)
     script = iter(events)
     for ticket, (chunk, n_job, n_output, task, n_root) in enumerate(asked):
@@ -243,6 +247,29 @@ def test_no_more_chunks_are_live_than_allowed_and_they_open_in_order() -> None:
     while run.outputs_left:
         run.step()
     assert run.ended == [0, 3, 1, 4, 2, 5]
+
+
+def most_live(bounds: Limits, n_chunk: int) -> int:
+    """Chunks that were in work at once while eight of them were read."""
+    run = Run(Schedule(limits=bounds), bounds)
+    for ticket, chunk in enumerate("abcdefgh"):
+        run.add(request(ticket, chunk, n_chunk=n_chunk, n_output=9))
+    most = 0
+    while run.outputs_left:
+        step = run.step()
+        working = {turn.branch.parent for turn in step.decode}
+        most = max(most, len(working))
+    return most
+
+
+def test_small_chunks_are_worked_on_together_and_large_ones_alone() -> None:
+    bounds = limits(n_sequences=20, n_cells=10_000, n_batch=512, live_chunks=3, live_cells=100)
+    assert [most_live(bounds, n) for n in (10, 33, 34, 50, 51, 200)] == [3, 3, 2, 2, 1, 1]
+
+
+def test_chunks_with_single_jobs_fill_the_batch_where_that_is_asked() -> None:
+    bounds = limits(n_sequences=20, n_cells=10_000, n_batch=512, live_chunks=1, busy_jobs=5)
+    assert most_live(bounds, 50) == 5
 
 
 def test_a_job_of_a_live_chunk_joins_it() -> None:

@@ -148,6 +148,9 @@ class LlamaModel:
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
+        if n_gpu_layers == 0:
+            # llama.cpp rearranges weights for the CPU, so a mapped file would be there twice.
+            params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
         overrides = _experts_to_cpu(n_cpu_expert_layers)
         params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
         self._model: Any = llama_cpp.llama_model_load_from_file(bytes(path), params)

@@ -19,6 +19,7 @@ from workers.prompt import WorkerPrompt
 from workers.seams import EngineInfo
 
 _EDGE_BYTES = 1 << 20
+_CPU_LIVE_CELLS = 1600
 
 
 def plan_placement(path: Path, settings: LlamaSettings) -> Placement:
@@ -109,6 +110,7 @@ def limits_of(settings: LlamaSettings, context: LlamaContext, *, on_gpu: bool) -
         n_cells=context.n_ctx,
         n_batch=context.n_batch,
         live_chunks=settings.live_chunks,
+        live_cells=settings.live_cells or (None if on_gpu else _CPU_LIVE_CELLS),
         busy_jobs=busy_jobs,
         n_extra_rows=settings.n_extra_rows,
     )

@@ -45,7 +45,10 @@ class Limits:
     """Rows of one batch; at least `n_sequences` and `n_extra_rows` together, so that every live
     job can decode in it."""
     live_chunks: int
-    """Chunks in work at the same time."""
+    """Most chunks in work at the same time."""
+    live_cells: int | None = None
+    """A further chunk is opened only while the chunks in work, with it, hold no more tokens than
+    this; None for no such bound."""
     busy_jobs: int = 1
     """Further chunks are opened while fewer jobs than this are in work, so that chunks with a
     single job each also share their decode batches."""
@@ -455,10 +458,16 @@ class Schedule:
         return not self._live or self._fits(n_cells)
 
     def _wants_chunk(self) -> bool:
-        """Few chunks are in work, or few jobs."""
-        if len(self._live) < self._limits.live_chunks:
+        """No chunk is in work, or few small ones, or few jobs."""
+        if not self._live:
             return True
-        return sum(group.n_jobs for group in self._live.values()) < self._limits.busy_jobs
+        groups, limits = self._live.values(), self._limits
+        if sum(group.n_jobs for group in groups) < limits.busy_jobs:
+            return True
+        head = next(iter(self._queue.values()))
+        n_cells = len(head.tokens) + sum(len(group.tokens) for group in groups)
+        is_small = limits.live_cells is None or n_cells <= limits.live_cells
+        return len(groups) < limits.live_chunks and is_small
 
     def _open_chunk(self, root: Branch | None, opened: list[Branch]) -> list[Fork]:
         chunk, group = self._queue.popitem(last=False)
