@@ -68,6 +68,10 @@ def _drawings(figures: RunFigures) -> Iterator[tuple[str, Callable[[Figure], Non
             yield f"reliability-{one.label.translate(_FILE_MARKS)}", draw
 
 
+_LABEL_HEIGHTS = (-12, 8, -26, 22)
+"""In turn, from the cheapest strategy on: those of about one price would write over one another."""
+
+
 def _draw_frontier(figures: RunFigures, figure: Figure) -> None:
     axes = _axes(figure, "Accuracy over dollars per question", "dollars per question", "accuracy")
     placed = [(i, one) for i, one in enumerate(figures.strategies) if _placed(one)]
@@ -76,14 +80,16 @@ def _draw_frontier(figures: RunFigures, figure: Figure) -> None:
     axes.set_xscale("symlog", linthresh=10.0**least, linscale=0.5)
     best = frontier([(_value(one.usd_per_question), _value(one.accuracy)) for _, one in placed])
     axes.plot(*zip(*best, strict=True), ":", color=SOFT, zorder=1)
-    for index, one in placed:
-        _draw_strategy(axes, one, _colour(index))
+    by_cost = sorted(placed, key=lambda strategy: _value(strategy[1].usd_per_question))
+    for rank, (index, one) in enumerate(by_cost):
+        _draw_strategy(axes, one, _colour(index), _LABEL_HEIGHTS[rank % len(_LABEL_HEIGHTS)])
     axes.xaxis.set_major_formatter(lambda amount, _: f"${amount:g}")
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.margins(x=0.12)
 
 
-def _draw_strategy(axes: Axes, one: StrategyFigures, colour: str) -> None:
+def _draw_strategy(axes: Axes, one: StrategyFigures, colour: str, height: int) -> None:
+    """`height` lifts the label over its point, in typographic points."""
     at = _value(one.usd_per_question), _value(one.accuracy)
     axes.errorbar(
         *at,
@@ -94,7 +100,7 @@ def _draw_strategy(axes: Axes, one: StrategyFigures, colour: str) -> None:
         elinewidth=1,
         markersize=6,
     )
-    axes.annotate(one.label, at, (7, -11), textcoords="offset points", color=colour, fontsize=9)
+    axes.annotate(one.label, at, (7, height), textcoords="offset points", color=colour, fontsize=9)
 
 
 def _draw_deferral(figures: RunFigures, found: Deferral, figure: Figure) -> None:
