@@ -246,7 +246,7 @@ def test_a_collection_is_asked_as_one(client: httpx.Client) -> None:
 
 def test_a_rung_is_bought_later_and_nothing_is_read_again(client: httpx.Client) -> None:
     document = upload(client, (CONTRACT * 4 + "Bought later.").encode(), "c.txt").json()["id"]
-    body = {"question": LAW, "documents": [document], "wait": True}
+    body = {"question": LAW, "documents": [document], "wait": True, "target": 0.05}
     first = client.post("/v1/questions", json=body).json()
     assert first["reply"]["rung"] == "local"
     bought = client.post(f"/v1/questions/{first['id']}/buy", json={"rung": "passages"})
