@@ -17,7 +17,7 @@ from minions.evidence.model import Evidence
 from minions.evidence.relevance import Profile, rank_claims
 from minions.evidence.selection import select_quotes
 from minions.reading import Reading
-from router import CloudChance, Offer, Rung, Signals, p_cloud
+from router import NOTHING_READ, CloudChance, Offer, Rung, p_cloud
 
 NO_CLOUD = "no cloud is set up"
 EVIDENCE_TOKENS = 2000
@@ -130,7 +130,7 @@ def prepare(
         run_id=run_id,
     )
     if chance is None:
-        return quote(rung, request, spans, terms, p_cloud(rung, _UNREAD))
+        return quote(rung, request, spans, terms, p_cloud(rung, NOTHING_READ))
     prepared = quote(rung, request, spans, terms, chance.p_correct)
     offer = replace(
         prepared.offer,
@@ -214,17 +214,3 @@ def _interleave(first: Sequence[str], second: Sequence[str]) -> list[str]:
     """first[0], second[0], first[1], ... so that neither source crowds out the other."""
     pairs = itertools.zip_longest(first, second)
     return [item for pair in pairs for item in pair if item is not None]
-
-
-_UNREAD = Signals(
-    answered=False,
-    verified=False,
-    answer_in_quote=False,
-    agreement=0.0,
-    margin=None,
-    coverage=0.0,
-    n_answered=0,
-    n_abstained=0,
-    n_failed=0,
-    hedged=False,
-)

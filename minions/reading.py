@@ -13,9 +13,10 @@ from minions.chunking import chunk_document, chunking_key
 from minions.documents.model import Chunk, Document
 from minions.errors import BadRequest
 from minions.events import JobEnded, Observer, ReadingStarted, ignore_events
+from minions.local_call import local_call
 from minions.question import JobCounts
 from minions.retrieval import DocumentIndex
-from minions.store.model import LOCAL_OWNER, LedgerEntry, Store
+from minions.store.model import LOCAL_OWNER, Store
 from workers import Effort, EngineInfo, Job, JobResult, JobStatus, Sampling, WorkerPool
 
 JOURNAL_EVERY_S = 0.5
@@ -235,26 +236,6 @@ async def _write_down(
 ) -> None:
     if results:
         await store.record_job_results(run_id, results)
-        await store.record_ledger([_ledger_entry(result, info, run_id) for result in results])
-
-
-def _ledger_entry(result: JobResult, info: EngineInfo, run_id: str) -> LedgerEntry:
-    """A local call in the ledger. Its price is unknown, not 0: electricity is not counted yet."""
-    usage = result.usage
-    return LedgerEntry(
-        run_id=run_id,
-        kind="local",
-        model=info.model,
-        purpose="read",
-        outcome=result.status.value,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.prompt_tokens - usage.prefilled_tokens,
-        completion_tokens=usage.output_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        cost_nano_usd=None,
-        price_snapshot=None,
-        usage_reported=True,
-        call_key=result.job_id,
-        attempt=1,
-        created_at=time.time(),
-    )
+        await store.record_ledger(
+            [local_call(result, info, run_id, purpose="read") for result in results]
+        )

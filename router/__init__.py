@@ -16,6 +16,7 @@ from router.risk import (
 )
 from router.rungs import Rung
 from router.signals import (
+    NOTHING_READ,
     QuestionType,
     Signals,
     agreement_of,
@@ -34,6 +35,7 @@ from router.signals import (
 
 __all__ = [
     "CALIBRATED",
+    "NOTHING_READ",
     "PRIOR",
     "STOPPABLE",
     "Audit",

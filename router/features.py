@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from router.prior import p_local
-from router.signals import QuestionType, Signals
+from router.signals import NOTHING_READ, QuestionType, Signals
 
 FEATURES_VERSION = 2
 MARGIN_LIMIT = 20.0
@@ -95,19 +95,4 @@ def _floored(logprob: float | None) -> float | None:
     return None if logprob is None else max(LOGPROB_LIMIT, min(logprob, 0.0))
 
 
-FEATURE_NAMES = frozenset(
-    features_of(
-        Signals(
-            answered=False,
-            verified=False,
-            answer_in_quote=False,
-            agreement=0.0,
-            margin=None,
-            coverage=0.0,
-            n_answered=0,
-            n_abstained=0,
-            n_failed=0,
-            hedged=False,
-        )
-    )
-)
+FEATURE_NAMES = frozenset(features_of(NOTHING_READ))

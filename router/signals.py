@@ -93,6 +93,21 @@ class Signals:
         return Signals(**read)
 
 
+NOTHING_READ = Signals(
+    answered=False,
+    verified=False,
+    answer_in_quote=False,
+    agreement=0.0,
+    margin=None,
+    coverage=0.0,
+    n_answered=0,
+    n_abstained=0,
+    n_failed=0,
+    hedged=False,
+)
+"""Signals before anything was read: there is no draft, and nothing speaks for one."""
+
+
 _HEDGES = re.compile(
     r"\b(?:not (?:stated|specified|mentioned|provided|clear|available)|unclear|unknown|n/a"
     r"|(?:cannot|can't|can not|could not|couldn't) (?:be determined|determine|say|tell|find|answer)"

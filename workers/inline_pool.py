@@ -15,16 +15,23 @@ import itertools
 import queue
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from workers.chat import ChatDelta, ChatJob, ChatResult
 from workers.errors import EngineUnavailable
 from workers.jobs import Job, JobResult, JobStatus
+from workers.outputs import (
+    Outputs,
+    require_unique_ids,
+    result_of_chat,
+    results_of,
+    until_all_ended,
+)
 from workers.seams import Engine, EngineInfo, Outcome, TextSink, Tokenizer, Work
 
 MAX_CRASHES = 2
@@ -176,23 +183,12 @@ class InlinePool:
         same id, EngineUnavailable when the pool is closed. A `break` leaves the iterator to the
         garbage collector: use `contextlib.aclosing` to free the engine at that very moment.
         """
-        doubled = [job_id for job_id, n in Counter(j.job_id for j in jobs).items() if n > 1]
-        if doubled:
-            raise ValueError(
-                f"job ids must be unique within a run: {doubled[0]!r} and "
-                f"{len(doubled) - 1} other ids are used more than once"
-            )
-        return self._results(list(jobs))
+        require_unique_ids(jobs)
+        return results_of(self._outputs(list(jobs)))
 
     async def chat(self, job: ChatJob, on_text: TextSink | None = None) -> ChatResult:
         """See `WorkerPool.chat`. Raises EngineUnavailable when the pool is closed."""
-        async with aclosing(self._outputs([job])) as outputs:
-            async for output in outputs:
-                if isinstance(output, ChatResult):
-                    return output
-                if isinstance(output, ChatDelta) and on_text is not None:
-                    on_text(output.text)
-        raise AssertionError("a chat's outputs end with its result")
+        return await result_of_chat(self._outputs([job]), on_text)
 
     async def close(self) -> None:
         """Stop the thread and free the engine; unfinished jobs end FAILED. Safe to call twice."""
@@ -202,13 +198,7 @@ class InlinePool:
                 self._inbox.put(self._stop)
         await asyncio.to_thread(self._thread.join)
 
-    async def _results(self, jobs: list[Job]) -> AsyncGenerator[JobResult, None]:
-        async with aclosing(self._outputs(jobs)) as outputs:
-            async for output in outputs:
-                if isinstance(output, JobResult):
-                    yield output
-
-    async def _outputs(self, jobs: Sequence[Work]) -> AsyncGenerator[Outcome | ChatDelta, None]:
+    async def _outputs(self, jobs: Sequence[Work]) -> Outputs:
         """All that comes of `jobs`, until each has its outcome."""
         await self.ready()
         now = time.monotonic()
@@ -221,10 +211,7 @@ class InlinePool:
         )
         self._send(partial(self._waiting.add, run))
         try:
-            n_left = len(jobs)
-            while n_left:
-                output = await run.outputs.get()
-                n_left -= not isinstance(output, ChatDelta)
+            async for output in until_all_ended(run.outputs, len(jobs)):
                 yield output
         finally:
             self._inbox.put(partial(self._abandon, run))

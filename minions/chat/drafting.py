@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from minions.chat.turn import Turn
-from minions.store.model import LedgerEntry, Store
+from minions.local_call import local_call
+from minions.store.model import Store
 from workers import ChatJob, ChatResult, Effort, EngineInfo, JobStatus, Sampling, WorkerPool
 
 MAX_ANALYSIS_TOKENS = 1024
@@ -47,29 +47,9 @@ async def run_booked(
         result = await pool.chat(job, on_text)
     except asyncio.CancelledError:
         left = ChatResult(job_id=job.job_id, status=JobStatus.FAILED, error=CANCELLED)
-        await store.record_ledger([_entry(left, pool.info, run_id, outcome=CANCELLED)])
+        await store.record_ledger(
+            [local_call(left, pool.info, run_id, purpose="chat", outcome=CANCELLED)]
+        )
         raise
-    await store.record_ledger([_entry(result, pool.info, run_id, outcome=result.status.value)])
+    await store.record_ledger([local_call(result, pool.info, run_id, purpose="chat")])
     return result
-
-
-def _entry(result: ChatResult, worker: EngineInfo, run_id: str, *, outcome: str) -> LedgerEntry:
-    """The local call in the ledger; its price is unknown, not 0."""
-    usage = result.usage
-    return LedgerEntry(
-        run_id=run_id,
-        kind="local",
-        model=worker.model,
-        purpose="chat",
-        outcome=outcome,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.prompt_tokens - usage.prefilled_tokens,
-        completion_tokens=usage.output_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        cost_nano_usd=None,
-        price_snapshot=None,
-        usage_reported=outcome != CANCELLED,
-        call_key=result.job_id,
-        attempt=1,
-        created_at=time.time(),
-    )

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +20,13 @@ from typing import Any, TypeVar
 from workers.chat import ChatDelta, ChatJob, ChatResult
 from workers.errors import EngineUnavailable
 from workers.jobs import Job, JobResult
+from workers.outputs import (
+    Outputs,
+    require_unique_ids,
+    result_of_chat,
+    results_of,
+    until_all_ended,
+)
 from workers.ray.fleet import (
     Fleet,
     FleetEvent,
@@ -145,23 +151,12 @@ class FleetPool:
 
         Deadlines count from the first iteration. Raises ValueError at once when two jobs have the
         same id, EngineUnavailable when the pool is closed."""
-        doubled = [job_id for job_id, n in Counter(j.job_id for j in jobs).items() if n > 1]
-        if doubled:
-            raise ValueError(
-                f"job ids must be unique within a run: {doubled[0]!r} and "
-                f"{len(doubled) - 1} other ids are used more than once"
-            )
-        return self._results(list(jobs))
+        require_unique_ids(jobs)
+        return results_of(self._outputs(list(jobs)))
 
     async def chat(self, job: ChatJob, on_text: TextSink | None = None) -> ChatResult:
         """See `WorkerPool.chat`. Raises EngineUnavailable when the pool is closed."""
-        async with aclosing(self._outputs([job])) as outputs:
-            async for output in outputs:
-                if isinstance(output, ChatResult):
-                    return output
-                if isinstance(output, ChatDelta) and on_text is not None:
-                    on_text(output.text)
-        raise AssertionError("a chat's outputs end with its result")
+        return await result_of_chat(self._outputs([job]), on_text)
 
     def snapshot(self) -> list[WorkerStatus]:
         """The workers that are there, with their queues, as seen from any thread: each row is true,
@@ -187,22 +182,13 @@ class FleetPool:
 
     # ---- in the caller's loop ----
 
-    async def _results(self, jobs: list[Job]) -> AsyncGenerator[JobResult, None]:
-        async with aclosing(self._outputs(jobs)) as outputs:
-            async for output in outputs:
-                if isinstance(output, JobResult):
-                    yield output
-
-    async def _outputs(self, jobs: Sequence[Work]) -> AsyncGenerator[Outcome | ChatDelta, None]:
+    async def _outputs(self, jobs: Sequence[Work]) -> Outputs:
         """All that comes of `jobs`, until each has its outcome."""
         await self.ready()
         caller = _Caller(loop=asyncio.get_running_loop(), outputs=asyncio.Queue())
         self._tell(partial(self._begin, jobs, caller))
         try:
-            n_left = len(jobs)
-            while n_left:
-                output = await caller.outputs.get()
-                n_left -= not isinstance(output, ChatDelta)
+            async for output in until_all_ended(caller.outputs, len(jobs)):
                 yield output
         finally:
             self._tell_if_open(partial(self._abandon, caller))
