@@ -70,9 +70,9 @@ class PreviewedCloud:
     ) -> CloudResponse:
         """See `CloudClient`."""
 
-        def attempt_ended(attempt: CloudAttempt) -> None:
+        def attempt_ended(attempt: CloudAttempt) -> Permission | None:
             self.preview.begin_again()
-            on_attempt(attempt)
+            return on_attempt(attempt)
 
         return await self.client.complete(request, on_attempt=attempt_ended, on_delta=on_delta)
 

@@ -33,6 +33,7 @@ from minions.cloud.model import (
     CloudResponse,
     CloudUsage,
     DeltaSink,
+    Permission,
 )
 from minions.cloud.responses import ResponsesApi
 from minions.cloud.wire import Dialect, Observed, Reply
@@ -57,6 +58,8 @@ class _Call:
     on_delta: DeltaSink | None
     started: float = field(default_factory=time.monotonic)
     attempts: list[CloudAttempt] = field(default_factory=list)
+    permission: Permission | None = None
+    """To be asked before the next attempt."""
 
     @property
     def elapsed_s(self) -> float:
@@ -64,7 +67,7 @@ class _Call:
 
     def report(self, attempt: CloudAttempt) -> None:
         self.attempts.append(attempt)
-        self.on_attempt(attempt)
+        self.permission = self.on_attempt(attempt)
 
 
 class OpenAICloud:
@@ -163,6 +166,8 @@ class OpenAICloud:
     async def _attempt(self, call: _Call) -> Reply | Failure:
         """One HTTP attempt, reported however it ends. Failures are returned, so that no SDK
         exception, which holds the request and its key, hangs on the one that is raised."""
+        if call.permission is not None:
+            await call.permission()
         seen, started = Observed(), time.monotonic()
         end: Reply | Failure | None = None
         try:
@@ -230,6 +235,7 @@ def _record(
         elapsed_s=elapsed_s,
         error=error,
         sent=failure is None or failure.sent,
+        completion_id=seen.completion_id,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -132,6 +132,8 @@ class CloudAttempt:
     error: str | None = None
     sent: bool = True
     """False where no connection was made, so that nothing can have been done or billed."""
+    completion_id: str | None = None
+    """The provider's id of the completion, where it told one: the same id is the same bill."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,8 +152,12 @@ class CloudResponse:
     """Tools that the client is to run."""
 
 
-AttemptSink = Callable[[CloudAttempt], None]
-"""Receives every attempt as it ends, before anything is done with its result."""
+Permission = Callable[[], Awaitable[None]]
+"""Asked before one more attempt; what it raises ends the call."""
+AttemptSink = Callable[[CloudAttempt], Permission | None]
+"""Receives every attempt as it ends, before anything is done with its result. What it returns is
+awaited before the next attempt of the call, so that no attempt is made whose price is not covered.
+"""
 DeltaSink = Callable[[str], None]
 """Receives streamed pieces of text as they come."""
 
@@ -170,7 +176,8 @@ class CloudClient(Protocol):
         on_delta: DeltaSink | None = None,
     ) -> CloudResponse:
         """Make the call, with bounded retries. Every HTTP attempt goes to `on_attempt` exactly
-        once, also when this raises or is cancelled. With `on_delta` the answer is streamed; pieces
+        once, also when this raises or is cancelled; one that follows waits for the permission that
+        came back. With `on_delta` the answer is streamed; pieces
         of an attempt that is later repeated are not taken back, so a listener must treat them as
         a preview of `CloudResponse.text`."""
         ...
