@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.datasets.files import home_of
 from eval.grader import Kind, declines, grade, kind_of
 from minions.errors import BadRequest, NotFound
 
@@ -40,7 +41,7 @@ class Labelled:
 def load_labelled(folder: Path) -> list[Labelled]:
     """Every recorded answer, graded. Raises NotFound for a missing file and BadRequest for a row
     that lacks a column, or when there is no row."""
-    path = folder / FILE
+    path = home_of(folder, [FILE]) / FILE
     if not path.is_file():
         raise NotFound(f"There is no {path}. Give the folder that holds {FILE}.")
     rows = []

@@ -18,8 +18,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eval.datasets.files import json_lines, require_files
-from eval.items import DatasetCard, GoldEvidence, Item, ItemDocument, draw_documents
+from eval.datasets.files import home_of, json_lines, require_files
+from eval.items import DatasetCard, GoldEvidence, Item, ItemDocument
 
 FILES = ("contracts.jsonl.gz", "questions.jsonl.gz")
 CARD = DatasetCard(
@@ -32,17 +32,13 @@ CARD = DatasetCard(
 
 def load(folder: Path) -> list[Item]:
     """Every clause question of every contract. Raises NotFound when a file is missing."""
+    folder = home_of(folder, FILES[:1])
     require_files(folder, FILES)
     contracts = {
         row["doc_id"]: ItemDocument(name=f"{row['doc_id']}.txt", text=row["text"])
         for row in json_lines(folder / FILES[0])
     }
     return [_item(row, contracts[row["doc_id"]]) for row in json_lines(folder / FILES[1])]
-
-
-def load_cuad(folder: Path, n_contracts: int | None = None, seed: int = 0) -> list[Item]:
-    """Every clause question of `n_contracts` contracts (all by default), drawn with `seed`."""
-    return draw_documents(load(folder), n_contracts, seed)
 
 
 def _item(row: dict[str, Any], contract: ItemDocument) -> Item:

@@ -18,6 +18,15 @@ def require_files(folder: Path, names: Sequence[str]) -> None:
             raise NotFound(f"There is no {folder / name}. Give the folder that holds {names}.")
 
 
+def home_of(folder: Path, names: Sequence[str]) -> Path:
+    """`folder`, or the one folder right below it that holds any of the files. Several datasets are
+    often kept side by side, so both are what a person means. Without such a file: `folder`."""
+    for candidate in (folder, *sorted(path for path in folder.glob("*") if path.is_dir())):
+        if any((candidate / name).is_file() for name in names):
+            return candidate
+    return folder
+
+
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a `.jsonl` or `.jsonl.gz` file. Raises NotFound, and BadRequest naming the
     line that is no JSON object."""

@@ -31,6 +31,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from eval.datasets.files import home_of
 from minions.cloud.model import CloudUsage
 from minions.cloud.prices import GenaiPrices
 from minions.cloud.tokens import count_tokens
@@ -87,6 +88,7 @@ class Duel:
 def load_duels(folder: Path) -> list[Duel]:
     """All rows of the files that `folder` holds. Raises NotFound when it holds none, and BadRequest
     for a row that lacks a column."""
+    folder = home_of(folder, tuple(_FILES))
     present = [name for name in _FILES if (folder / name).is_file()]
     if not present:
         raise NotFound(f"There is none of {', '.join(_FILES)} in {folder}. Give their folder.")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from eval.datasets import covidqa, cuad, financebench, longhealth, qasper, qmsum, tatqa
+from eval.datasets.files import home_of
 from eval.datasets.generated import QUESTIONS_PER_DOCUMENT, load
 from eval.datasets.registry import load_dataset
 from eval.items import AnswerType, DatasetName, Item
@@ -293,3 +294,12 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "questions.jsonl").write_text('{"item_id": "1"\n')
     with pytest.raises(BadRequest, match="line 1 is no JSON"):
         covidqa.load(tmp_path)
+
+
+def test_a_dataset_is_found_one_folder_further_down(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "rows.jsonl").write_text("{}\n")
+    assert home_of(tmp_path, ["rows.jsonl"]) == home_of(tmp_path / "set", ["rows.jsonl"])
+    assert home_of(tmp_path, ["rows.jsonl"]) == tmp_path / "set"
+    assert home_of(tmp_path, ["other.jsonl"]) == tmp_path
