@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from minions.asking import Desk
-from minions.budget import Budget, DayBudget, known_usd
+from minions.budget import Attempt, Budget, DayBudget, known_usd
 from minions.cloud.model import AttemptOutcome, CloudUsage, PriceBook
 from minions.cloud.tokens import count_tokens, framing_tokens
 from minions.errors import BudgetExceeded, MinionsError, PriceUnknown
@@ -101,23 +101,26 @@ class RunBudget(DayBudget):
     def left_usd(self) -> Decimal | None:
         return self.day.left_usd
 
-    def reserve(self, worst_usd: Decimal | None) -> Decimal:
+    async def reserve(self, attempt: Attempt, worst_usd: Decimal | None) -> Decimal:
         """Raises what the day raises, PriceUnknown, and BudgetReached when the run's cap does not
         cover it; nothing is reserved then."""
-        of_day = self.day.reserve(worst_usd)
+        of_day = await self.day.reserve(attempt, worst_usd)
         try:
             return max(of_day, self.run.reserve(worst_usd))
         except MinionsError as error:
-            self.day.settle(of_day, Decimal(0))
+            await self.day.release(attempt, of_day)
             if not isinstance(error, BudgetExceeded):
                 raise
             self._stopped = str(error)
             raise BudgetReached(str(error)) from None
 
+    async def release(self, attempt: Attempt, reserved_usd: Decimal) -> None:
+        await self.day.release(attempt, reserved_usd)
+        self.settle(reserved_usd, Decimal(0))
+
     def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> None:
-        for budget in (self.day, self.run):
-            held = Decimal(0) if budget.cap_usd is None else reserved_usd
-            budget.settle(held, actual_usd)
+        held = Decimal(0) if self.run.cap_usd is None else reserved_usd
+        self.run.settle(held, actual_usd)
 
 
 async def open_run_budget(

@@ -37,11 +37,19 @@ _Matrix = npt.NDArray[np.float64]
 
 
 def fit_profile(replays: Sequence[Replay]) -> Profile:
-    """Regularised logistic regression on the claims, calibrated by Platt scaling on scores of
-    groups that were left out. Raises BadRequest when there are too few groups or labels."""
-    rows = _matrix(replays)
+    """A profile of recorded runs. Raises BadRequest as `fit_relevance`."""
     labels = np.array([label for replay in replays for label in replay.labels], dtype=np.bool_)
     groups = np.array([replay.source.group for replay in replays for _ in replay.claims])
+    source = f"{len(replays)} runs with {len(labels)} answers, {labels.sum()} from gold evidence"
+    return fit_relevance(_matrix(replays), labels, groups, source=source)
+
+
+def fit_relevance(
+    rows: _Matrix, labels: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_], *, source: str
+) -> Profile:
+    """Regularised logistic regression on claims (shape (claims, features)), calibrated by Platt
+    scaling on scores of groups that were left out. Raises BadRequest when there are too few groups
+    or labels."""
     n_groups = len(set(groups[labels]))
     if n_groups < 2 or labels.all():
         raise BadRequest(
@@ -61,7 +69,7 @@ def fit_profile(replays: Sequence[Replay]) -> Profile:
         slope=float(platt.coef_[0, 0]),
         offset=float(platt.intercept_[0]),
         calibrated=True,
-        source=f"{len(replays)} runs with {len(labels)} answers, {labels.sum()} from gold evidence",
+        source=source,
     )
 
 

@@ -12,11 +12,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from eval.calibrate import CalibrationReport
-from eval.experiment_plan import GOAL_ACCURACY, GOAL_COST, Experiment, Quote
+from eval.experiment_plan import AIMED, GOAL_ACCURACY, GOAL_COST, Experiment, Quote
 from eval.report.figures import REFERENCE, RunFigures, StrategyFigures, priced
 from eval.report.page import warnings_of
 from eval.report.wording import percent, percent_interval, usd
 from eval.rows import Row
+from minions.cloud.model import CloudUsage, PriceBook
+from minions.evidence.relevance import Profile
 
 TEMPLATE = "experiment.md.j2"
 BUDGET_MARGIN = Decimal("1.25")
@@ -29,8 +31,11 @@ class Account:
 
     experiment: Experiment
     learnt: CalibrationReport | str
-    """The profile, or why there is none."""
+    """The router's profile, or why there is none."""
+    relevance: Profile | str
+    """What the rung `evidence` sends, or why nothing was learned of that."""
     quote: Quote
+    prices: PriceBook
     command: str
     minutes: float
     """From the first question of the learning run to the last row of the test."""
@@ -53,7 +58,11 @@ def experiment_page(figures: RunFigures, account: Account) -> str:
         has_deferral=figures.deferral is not None,
         warnings=list(warnings_of(figures)),
         verdict=_verdict(figures),
-        parts="; ".join(_parts(figures)),
+        ladders=_ladders(figures),
+        parts=list(_parts(figures)),
+        aimed=AIMED,
+        stated=_beside_on([row for row in figures.run.rows if row.answerable], AIMED),
+        cached=_cached(figures, account.prices),
         worker_file=_worker_file(figures),
         goal_accuracy=percent(float(GOAL_ACCURACY)),
         goal_factor=f"{float(1 / GOAL_COST):.1f}",
@@ -85,6 +94,7 @@ def _told(account: Account) -> dict[str, Any]:
         "simulated": account.simulated,
         "cloud_note": "'s prices, asked of the simulator" if account.simulated else "",
         "learnt": _learnt(account.learnt),
+        "relevance": _relevance(account.relevance),
         "budget": str(math.ceil(found.usd * BUDGET_MARGIN)),
         "quote_text": (
             f"By `minions eval experiment --cuad DIR --estimate` the cloud is paid at most about "
@@ -106,6 +116,12 @@ def _learnt(learnt: CalibrationReport | str) -> str:
         f"AUROC {_number(fitted.auroc)}; the prior's: {prior.ece:.3f}, {_number(prior.auroc)}) "
         f"knows the rungs {rungs or '(none)'}."
     )
+
+
+def _relevance(relevance: Profile | str) -> str:
+    if isinstance(relevance, str):
+        return f"What the rung `evidence` sends was not learned ({relevance})."
+    return f"What the rung `evidence` sends was learned there too: {relevance.source}."
 
 
 def _number(value: float | None) -> str:
@@ -152,38 +168,75 @@ def _kinds(figures: RunFigures) -> Iterator[dict[str, Any]]:
 
 
 def _verdict(figures: RunFigures) -> str:
-    """Which ladders reach the goal, and how near the others come."""
-    ladders = [one for one in figures.strategies if one.label.startswith("ladder")]
-    reached = [one for one in ladders if _reaches(one)]
-    lines = "; ".join(_beside(one) for one in ladders)
-    if not reached:
-        return f"**Not reached here:** {lines}."
-    names = ", ".join(f"`{one.label}`" for one in reached)
-    return f"**Reached here, against this cloud, by {names}:** {lines}."
+    """How the declared setting did, and how sure that is; then the other ladders."""
+    ladders = {one.label: one for one in figures.strategies if one.label.startswith("ladder")}
+    declared = ladders.pop(AIMED, None)
+    lines = [_declared(declared)] if declared is not None else []
+    others = "; ".join(_beside(one) for one in ladders.values())
+    return " ".join([*lines, f"The other settings: {others}." if others else ""]).strip()
+
+
+def _declared(one: StrategyFigures) -> str:
+    beside = one.against_cloud
+    reached = "Reached here, against this cloud" if _reaches(one) else "Not reached here"
+    said = f"**{reached}:** {_beside(one)}."
+    if beside is None or beside.accuracy.low is None or beside.usd.high is None:
+        return said
+    sure = beside.accuracy.low >= GOAL_ACCURACY and beside.usd.high <= GOAL_COST
+    kept, cost = percent_interval(beside.accuracy), percent_interval(beside.usd)
+    interval = f"Accuracy {kept} of the cloud's, cost {cost} of it"
+    if sure:
+        return f"{said} {interval}: the intervals lie within the goal."
+    return (
+        f"{said} {interval}: the intervals reach beyond the goal on its wrong side, so that "
+        "another draw of documents could miss it."
+    )
 
 
 _PARTS: Mapping[str, Callable[[Row], bool]] = {
-    "on the contracts": lambda row: not row.kind.startswith("generated"),
-    "on the generated documents": lambda row: row.kind.startswith("generated"),
-    "on the questions that have an answer": lambda row: row.answerable,
+    "contracts": lambda row: not row.kind.startswith("generated"),
+    "generated documents": lambda row: row.kind.startswith("generated"),
+    "questions that have an answer": lambda row: row.answerable,
+    "questions that have none": lambda row: not row.answerable,
 }
 
 
-def _parts(figures: RunFigures) -> Iterator[str]:
+LENGTHS = ((0, 5_000), (5_000, 15_000), (15_000, math.inf))
+"""Tokens that the cloud is sent with the whole document, from and up to."""
+
+
+def _parts(figures: RunFigures) -> Iterator[dict[str, Any]]:
     """Every ladder beside the cloud, on parts of the questions alone."""
-    labels = [one.label for one in figures.strategies if one.label.startswith("ladder")]
     for what, belongs in _PARTS.items():
         chosen = [row for row in figures.run.rows if belongs(row)]
-        yield f"{what} {', '.join(_shares(chosen, label) for label in labels)}"
+        yield _part(figures, what, chosen)
+    sizes = {row.item_id: row.cloud_tokens or 0 for row in figures.run.of(REFERENCE)}
+    for low, high in LENGTHS:
+        within = {item_id for item_id, tokens in sizes.items() if low <= tokens < high}
+        chosen = [row for row in figures.run.rows if row.item_id in within]
+        yield _part(figures, _length_text(low, high), chosen)
 
 
-def _shares(rows: Sequence[Row], label: str) -> str:
-    """`LABEL` with accuracy and cost as shares of the cloud's."""
+def _length_text(low: float, high: float) -> str:
+    return f"from {low:,} tokens" if math.isinf(high) else f"{low:,} to {high:,.0f} tokens"
+
+
+def _part(figures: RunFigures, what: str, rows: Sequence[Row]) -> dict[str, Any]:
+    n = len({row.item_id for row in rows})
+    return {"name": what, "n": n, "cells": [_beside_on(rows, label) for label in _ladders(figures)]}
+
+
+def _ladders(figures: RunFigures) -> list[str]:
+    return [one.label for one in figures.strategies if one.label.startswith("ladder")]
+
+
+def _beside_on(rows: Sequence[Row], label: str) -> str:
+    """Accuracy and cost as shares of the cloud's."""
     ours, theirs = _sums(rows, label), _sums(rows, REFERENCE)
     if ours is None or theirs is None or 0 in theirs:
-        return f"`{label}` unknown"
+        return "unknown"
     kept, paid = ours[0] / theirs[0], ours[1] / theirs[1]
-    return f"`{label}` {percent(kept)} for {f'1/{1 / paid:.1f}' if paid else 'nothing'}"
+    return f"{percent(kept)} for {f'1/{1 / paid:.1f}' if paid else 'nothing'}"
 
 
 def _sums(rows: Sequence[Row], label: str) -> tuple[int, float] | None:
@@ -191,6 +244,48 @@ def _sums(rows: Sequence[Row], label: str) -> tuple[int, float] | None:
     chosen = [row for row in rows if row.strategy == label]
     prices = priced(chosen)
     return None if prices is None else (sum(row.correct for row in chosen), sum(prices))
+
+
+def _cached(figures: RunFigures, prices: PriceBook) -> str:
+    """What the cloud would cost if later questions about a document met the prefix cache."""
+    rows = figures.run.of(REFERENCE)
+    declared = _sums(figures.run.rows, AIMED)
+    paid = priced(rows)
+    saved = [_saving(row, figures.run.manifest.cloud, prices) for row in _later(rows)]
+    if paid is None or declared is None or not declared[1] or None in saved:
+        return ""
+    total = sum(paid) - sum(float(usd) for usd in saved if usd is not None)
+    return (
+        "No two prompts share a prefix that could be cached, as the question stands before the "
+        "document. Were it the other way round, and every later question about a document came "
+        f"within the cache's life, the cloud would cost {usd(total / len(rows))} a question, and "
+        f"`{AIMED}` 1/{total / declared[1]:.1f} of that."
+    )
+
+
+def _later(rows: Sequence[Row]) -> Iterator[Row]:
+    """The rows that are not the first of their document."""
+    seen: set[str | None] = set()
+    for row in rows:
+        if row.document in seen:
+            yield row
+        seen.add(row.document)
+
+
+def _saving(row: Row, model: str, prices: PriceBook) -> Decimal | None:
+    """Dollars that a cached document takes off a row's price; None when unknown."""
+    n = ((row.outcomes or {}).get("document") or {}).get("prompt_tokens")
+    if n is None:
+        return None
+    whole = prices.cost_usd(model, CloudUsage(prompt_tokens=n))
+    cached = prices.cost_usd(model, CloudUsage(prompt_tokens=n, cached_tokens=_cacheable(n)))
+    return None if whole is None or cached is None else whole - cached
+
+
+def _cacheable(prompt_tokens: int) -> int:
+    """From 1,024 tokens in steps of 128, without about 128 of question and frame at the end."""
+    n = (prompt_tokens - 128) // 128 * 128
+    return n if n >= 1024 else 0
 
 
 def _worker_file(figures: RunFigures) -> str:

@@ -34,6 +34,8 @@ from router import Rung
 
 CORRECT, WRONG, UNSCORED = "correct", "wrong", "unscored"
 MAX_OUTPUT_TOKENS = 200
+MAX_ASKS = 2
+"""Times that a verdict is asked for until one can be read."""
 OWNER = "evaluation"
 """Whose questions, documents and verdicts these are: apart from the user's own."""
 _TAGS = ("question", "reference", "candidate")
@@ -95,6 +97,10 @@ def judge_content(question: str, golds: Sequence[str], answer: str) -> str:
     return "\n\n".join(blocks)
 
 
+def _again(reason: str) -> str:
+    return judge_prompt().parts["again"].replace("{reason}", _guard(reason))
+
+
 def _guard(text: str) -> str:
     for tag in _TAGS:
         text = text.replace(f"</{tag}", f"<\\/{tag}").replace(f"<{tag}", f"<\\{tag}")
@@ -127,11 +133,10 @@ class Judge:
     ) -> Verdict:
         """The verdict on one answer, bought now or earlier under the same `run_id`. A call that
         failed leaves it unscored."""
-        request = self._request(run_id, question, golds, answer)
+        content = judge_content(question, golds, answer)
         await self._open_run(run_id)
         try:
-            response = await self._purchaser(run_id).buy(self._prepared(request))
-            verdict, reason = parse_verdict(response.text)
+            verdict, reason = await self._asked(run_id, content)
         except CloudError as error:
             verdict, reason = UNSCORED, str(error)
         ledger = await self.desk.store.ledger(run_id)
@@ -147,11 +152,20 @@ class Judge:
         await self.desk.store.update_run(run_id, RunStatus.FINISHED, reply=found.to_json())
         return found
 
-    def _request(
-        self, run_id: str, question: str, golds: Sequence[str], answer: str
-    ) -> CloudRequest:
+    async def _asked(self, run_id: str, content: str) -> tuple[str, str]:
+        """(verdict, reason). What can't be read is asked for once more, with what was wrong."""
+        purchaser = self._purchaser(run_id)
+        for _ in range(MAX_ASKS):
+            request = self._request(run_id, content)
+            response = await purchaser.buy(self._prepared(request))
+            verdict, reason = parse_verdict(response.text)
+            if verdict != UNSCORED:
+                break
+            content = f"{content}\n\n{_again(reason)}"
+        return verdict, reason
+
+    def _request(self, run_id: str, content: str) -> CloudRequest:
         instructions = judge_prompt().parts["instructions"]
-        content = judge_content(question, golds, answer)
         identity = json.dumps([run_id, self.model, instructions, content])
         return CloudRequest(
             model=self.model,

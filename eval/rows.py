@@ -80,6 +80,9 @@ class Row:
     """The cloud model that was asked, or would have been."""
     outcomes: dict[str, Any] | None = None
     """What each rung that answered was worth; see `eval.labelled`."""
+    gold_claims: tuple[str, ...] | None = None
+    """Ids of the jobs whose claim stands in the gold evidence; none for a question without an
+    answer. None where nothing was read, or where the gold evidence is not known."""
     judge: dict[str, Any] | None = None
     """The LLM judge's verdict: {"verdict": "correct" | "wrong" | "unscored", "reason", "usd"}; None
     when no judge was asked. Its dollars are in no other field."""
@@ -122,6 +125,8 @@ class Manifest:
     """Of the project, its prompts and the interpreter."""
     judge: str | None = None
     """The model that judged answers, beside the rules; None for none."""
+    judge_standing: dict[str, Any] | None = None
+    """What was known of the judge when the run was begun or gone on with (`eval.judge_trust`)."""
     format: int = FORMAT
 
     @property
@@ -267,7 +272,14 @@ def _row(data: dict[str, Any], where: str) -> Row:
         )
     if data["outcome"] not in OUTCOMES:
         raise BadRequest(f"{where}: the outcome {data['outcome']!r} is none of {OUTCOMES}.")
-    return Row(**{**data, "gold_answers": tuple(data.get("gold_answers") or ())})
+    gold_claims = data.get("gold_claims")
+    return Row(
+        **{
+            **data,
+            "gold_answers": tuple(data.get("gold_answers") or ()),
+            "gold_claims": None if gold_claims is None else tuple(gold_claims),
+        }
+    )
 
 
 def _line(row: Row) -> str:

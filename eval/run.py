@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from eval.items import items_digest
+from eval.judge_trust import find_standing
 from eval.plan import Plan, Progress, RunResult
 from eval.rows import (
     ERROR,
@@ -96,9 +98,16 @@ def _manifest(app: App, plan: Plan) -> Manifest:
             "cloud_prompt": cloud_prompt().version,
             "supervisor_prompts": supervisor_version(),
             "calibration": _digest(str(app.desk.calibration)),
+            "relevance": _digest(str(app.desk.relevance)),
         },
         judge=plan.judge,
+        judge_standing=_standing(app, plan),
     )
+
+
+def _standing(app: App, plan: Plan) -> dict[str, Any] | None:
+    found = find_standing(plan.judge, app.settings.state_dir) if plan.judge else None
+    return found.to_json() if found else None
 
 
 def _digest(text: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from eval.answers import Scored, score_answer
 from eval.citations import citation_correct
+from eval.claims import gold_claims
 from eval.costs import BudgetReached, ItemCosts, item_costs, local_tokens, open_run_budget
 from eval.items import Item, ItemDocument
 from eval.judge import OWNER, Judge
@@ -220,6 +221,7 @@ class Runner:
             **observed_signals(trace),
             outcomes=outcomes,
             citation_correct=cited,
+            gold_claims=_gold_claims(item, trace, documents),
             p_correct=reply["p_correct"],
             rung=reply["rung"],
             cloud_only_usd=reply["cost"]["cloud_only_usd"],
@@ -274,6 +276,15 @@ class Runner:
         if verdict.score is not None:
             scores = {**scores, "judge": verdict.score}
         return replace(row, scores=scores, judge=verdict.to_json())
+
+
+def _gold_claims(
+    item: Item, trace: dict[str, Any], documents: dict[str, Document]
+) -> tuple[str, ...] | None:
+    has_read = any("claims" in step["facts"] for step in trace["steps"])
+    if not has_read or (item.answerable and not item.evidence):
+        return None
+    return gold_claims(trace, item.evidence, documents)
 
 
 def _has_failed(record: RunRecord) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from minions.cloud.model import CloudRequest
 from minions.documents.model import Document
 from minions.errors import CloudProtocolError
 from minions.model_json import excerpt, read_object
+
+_SLOT = re.compile(r"\{(document|pages|text)\}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +77,11 @@ def build_request(
     gives the same key after a crash, and two different runs never share one."""
     prompt = cloud_prompt()
     blocks = [prompt.question.replace("{question}", escape(question))]
-    blocks += [_source_block(i, span, documents) for i, span in enumerate(spans, 1)]
+    named: str | None = None
+    for span in spans:
+        is_new = span.document_id != named
+        blocks.append(_source_block(span, documents[span.document_id], is_new=is_new))
+        named = span.document_id
     content = "\n\n".join(blocks)
     identity = json.dumps([run_id, model, max_output_tokens, prompt.instructions, content])
     return CloudRequest(
@@ -86,18 +93,28 @@ def build_request(
     )
 
 
-def _source_block(number: int, span: SourceSpan, documents: Mapping[str, Document]) -> str:
-    document = documents[span.document_id]
-    first, last = document.page_at(span.start), document.page_at(max(span.start, span.end - 1))
+def _source_block(span: SourceSpan, document: Document, *, is_new: bool) -> str:
+    """One source; its document is named unless the source before it was of the same."""
     values = {
-        "{id}": str(number),
-        "{document}": escape(document.name).replace('"', "'"),
-        "{pages}": str(first) if first == last else f"{first}-{last}",
+        "document": _document_attribute(document) if is_new else "",
+        "pages": _pages_attribute(span, document),
+        "text": escape(document.text[span.start : span.end]),
     }
-    block = cloud_prompt().source
-    for name, value in values.items():
-        block = block.replace(name, value)
-    return block.replace("{text}", escape(document.text[span.start : span.end]))
+    # In one pass: a brace in a name or a text is no part of the template.
+    return _SLOT.sub(lambda slot: values[slot[1]], cloud_prompt().source)
+
+
+def _document_attribute(document: Document) -> str:
+    name = escape(document.name).replace('"', "'")
+    return f' document="{name}"'
+
+
+def _pages_attribute(span: SourceSpan, document: Document) -> str:
+    """Nothing where there is one page only."""
+    if len(document.pages) < 2:
+        return ""
+    first, last = document.page_at(span.start), document.page_at(max(span.start, span.end - 1))
+    return f' pages="{first}"' if first == last else f' pages="{first}-{last}"'
 
 
 class CloudReply(BaseModel):

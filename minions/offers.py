@@ -14,8 +14,8 @@ from minions.documents.model import Chunk, Document
 from minions.evidence.anchors import Anchors
 from minions.evidence.lexicon import Lexicon
 from minions.evidence.model import Evidence
-from minions.evidence.relevance import Profile, rank_claims
-from minions.evidence.selection import select_quotes
+from minions.evidence.relevance import ScoredClaim
+from minions.evidence.selection import likely, select_quotes
 from minions.reading import Reading
 from router import NOTHING_READ, CloudChance, Offer, Rung, p_cloud
 
@@ -61,16 +61,15 @@ def whole_documents(documents: Sequence[Document]) -> tuple[SourceSpan, ...]:
 
 
 def evidence_spans(
-    question: str, reading: Reading, evidence: Evidence, profile: Profile
+    question: str, reading: Reading, scored: Sequence[ScoredClaim]
 ) -> tuple[SourceSpan, ...]:
     """The spans of the rung `evidence`: the likeliest quotes, each in its sentence, and the places
-    that answers without a found quote most likely came from."""
-    claims = [claim for group in evidence.groups for claim in group.claims]
-    if not claims:
+    that answers without a found quote most likely came from. `scored`: best first."""
+    if not scored:
         return ()
-    ranked = rank_claims(claims, reading.chunks, question, profile)
     texts = Lexicon({key: chunk.text for key, chunk in reading.chunks.items()})
     anchors = Anchors(question, reading.chunks, reading.documents, texts)
+    ranked = likely([(one.claim, one.probability) for one in scored])
     quotes = select_quotes(ranked, reading.documents, EVIDENCE_TOKENS, count_tokens, anchors)
     places = (quote.citation for quote in quotes)
     spans = (SourceSpan(document_id=p.document_id, start=p.start, end=p.end) for p in places)

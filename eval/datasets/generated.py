@@ -39,9 +39,10 @@ QUESTIONS_PER_DOCUMENT = 12
 ABSENT_SHARE = 0.35
 
 
-def load(n_documents: int = N_DOCUMENTS) -> list[Item]:
-    """Every question of every document. Nothing is read from disk."""
-    return [item for number in range(n_documents) for item in _items(number)]
+def load(n_documents: int = N_DOCUMENTS, first: int = 0) -> list[Item]:
+    """Every question of `n_documents` documents from number `first` on, which other numbers share
+    nothing with. Nothing is read from disk."""
+    return [item for number in range(first, first + n_documents) for item in _items(number)]
 
 
 def _items(number: int) -> Iterator[Item]:

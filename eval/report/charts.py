@@ -27,7 +27,7 @@ from eval.report.svg import (
 from eval.report.wording import percent, percent_interval, usd, usd_interval
 from eval.statistics import Reliability
 
-N_COLOURS = 8
+N_COLOURS = 12
 FREE_WIDTH = 60.0
 """Pixels at the left of a logarithmic axis for what costs nothing."""
 LEAST_USD = 1e-6
@@ -114,13 +114,15 @@ def deferral_chart(figures: RunFigures) -> str | None:
         return None
     everything = float(found.curve.usd[-1])
     accuracies = [a for _, a in curve_points(found)] + [a for _, a in oracle_points(found)]
+    accuracies += [_accuracy(one) for one in figures.strategies if _placed(one)]
     low = math.floor(min(accuracies) * 10) / 10
+    high = min(1.0, math.ceil(max(accuracies) * 10 + 1e-9) / 10)
     chart = plot(
         title="Accuracy over the share of the cloud's dollars",
         x=across(0, 1),
-        y=upward(low, 1),
+        y=upward(low, high),
         x_ticks=share_ticks(0, 1, 0.2),
-        y_ticks=share_ticks(low, 1, _step(low)),
+        y_ticks=share_ticks(low, high, _step(low)),
         x_name="dollars, as a share of asking the cloud every time",
     )
     chart.line(oracle_points(found), "oracle")
@@ -200,11 +202,12 @@ def _accuracy(strategy: StrategyFigures) -> float:
 
 
 def _accuracy_axis(strategies: Sequence[StrategyFigures]) -> tuple[Scale, list[Tick]]:
-    """From the tenth below the lowest interval to 100%."""
-    lows = [s.accuracy.low for s in strategies if s.accuracy.low is not None]
-    low = math.floor(min([*lows, *map(_accuracy, strategies)]) * 10 - 1e-9) / 10
-    low = max(0.0, low)
-    return upward(low, 1), share_ticks(low, 1, _step(low))
+    """From the tenth below the lowest interval to the tenth above the highest."""
+    ends = [end for s in strategies for end in (s.accuracy.low, s.accuracy.high) if end is not None]
+    shares = [*ends, *map(_accuracy, strategies)]
+    low = max(0.0, math.floor(min(shares) * 10 - 1e-9) / 10)
+    high = min(1.0, math.ceil(max(shares) * 10 + 1e-9) / 10)
+    return upward(low, high), share_ticks(low, high, _step(low))
 
 
 def _step(low: float) -> float:

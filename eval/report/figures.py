@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.deferral import Counts, Curve, deferral_curve
+from eval.report.judged import JudgeFigures, judge_of
 from eval.rows import ABSTAINED, ANSWERED, ERROR, Row, RunFolder
 from eval.score import abstention_f1
 from eval.statistics import (
@@ -146,6 +147,8 @@ class RunFigures:
     no_deferral: str
     """Why there is no deferral curve; empty when there is one."""
     worst: tuple[WorstCase, ...]
+    judge: JudgeFigures | None
+    """None in a run without a judge."""
 
     @property
     def n_missing(self) -> int:
@@ -170,6 +173,7 @@ def run_figures(run: RunFolder, *, seed: int = 0) -> RunFigures:
         deferral=deferral,
         no_deferral=why_not,
         worst=tuple(_worst(run)),
+        judge=judge_of(run, seed=seed),
     )
 
 

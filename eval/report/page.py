@@ -18,6 +18,7 @@ from markupsafe import Markup
 from eval.report.charts import colour, deferral_chart, frontier_chart, reliability_chart
 from eval.report.figures import Deferral, RunFigures, StrategyFigures, WorstCase
 from eval.report.wording import (
+    counted,
     number_interval,
     percent,
     percent_interval,
@@ -62,6 +63,8 @@ def report_page(figures: RunFigures) -> str:
         figures=figures,
         manifest=figures.run.manifest,
         method=METHOD,
+        scope=f"{counted(figures.run.manifest.n_items, 'question')} about "
+        f"{counted(figures.n_clusters, 'document')}",
         css=Markup(_file("page.css")),
         headlines=list(_headlines(figures)),
         warnings=list(warnings_of(figures)),
@@ -71,6 +74,7 @@ def report_page(figures: RunFigures) -> str:
         deferral=list(_deferral_lines(figures.deferral)) if figures.deferral else None,
         reliability=list(_reliability(figures)),
         kinds=list(_kinds(figures)),
+        judge=figures.judge.told() if figures.judge else None,
         worst=[_case(figures, case) for case in figures.worst],
     )
 
@@ -194,9 +198,7 @@ def _kind_cell(accuracy: Estimate, dollars: Estimate) -> Cell:
     if accuracy.value is None:
         return Cell(text="")
     interval = _percent_cell(accuracy).range
-    return Cell(
-        text=percent(accuracy.value), range=f"{interval} · {usd(dollars.value)}".lstrip(" ·")
-    )
+    return Cell(text=percent(accuracy.value), range=f"{interval}\n{usd(dollars.value)}".lstrip())
 
 
 def _case(figures: RunFigures, case: WorstCase) -> dict[str, Any]:

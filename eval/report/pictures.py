@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,10 @@ COLOURS = (
     "#4d7c0f",
     "#be123c",
     "#475569",
+    "#0e7490",
+    "#6d28d9",
+    "#78350f",
+    "#166534",
 )
 """Those of the page in daylight."""
 SOFT = "#8a8f99"
@@ -68,8 +72,8 @@ def _drawings(figures: RunFigures) -> Iterator[tuple[str, Callable[[Figure], Non
             yield f"reliability-{one.label.translate(_FILE_MARKS)}", draw
 
 
-_LABEL_HEIGHTS = (-12, 8, -26, 22)
-"""In turn, from the cheapest strategy on: those of about one price would write over one another."""
+_LABEL_PLACES = tuple((x, y) for y in (6, -13, 20, -27, 34, -41, 48) for x in (7, -7))
+"""Offsets from a point, in typographic points: the first at which a label covers no other."""
 
 
 def _draw_frontier(figures: RunFigures, figure: Figure) -> None:
@@ -80,19 +84,49 @@ def _draw_frontier(figures: RunFigures, figure: Figure) -> None:
     axes.set_xscale("symlog", linthresh=10.0**least, linscale=0.5)
     best = frontier([(_value(one.usd_per_question), _value(one.accuracy)) for _, one in placed])
     axes.plot(*zip(*best, strict=True), ":", color=SOFT, zorder=1)
-    by_cost = sorted(placed, key=lambda strategy: _value(strategy[1].usd_per_question))
-    for rank, (index, one) in enumerate(by_cost):
-        _draw_strategy(axes, one, _colour(index), _LABEL_HEIGHTS[rank % len(_LABEL_HEIGHTS)])
+    for index, one in placed:
+        _draw_strategy(axes, one, _colour(index))
     axes.xaxis.set_major_formatter(lambda amount, _: f"${amount:g}")
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.margins(x=0.12)
+    _write_labels(figure, axes, [(one, _colour(index)) for index, one in placed])
 
 
-def _draw_strategy(axes: Axes, one: StrategyFigures, colour: str, height: int) -> None:
-    """`height` lifts the label over its point, in typographic points."""
-    at = _value(one.usd_per_question), _value(one.accuracy)
+def _write_labels(
+    figure: Figure, axes: Axes, strategies: Sequence[tuple[StrategyFigures, str]]
+) -> None:
+    """A label beside each point, over no other and over no point."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # only then is it known where things stand
+    points = [axes.transData.transform(_at(one)) for one, _ in strategies]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in points]
+    for one, colour in strategies:
+        for place in _LABEL_PLACES:
+            side = "left" if place[0] > 0 else "right"
+            label = axes.annotate(
+                one.label,
+                _at(one),
+                place,
+                textcoords="offset points",
+                color=colour,
+                fontsize=9,
+                ha=side,
+            )
+            box = label.get_window_extent()
+            if not box.count_overlaps(taken) or place == _LABEL_PLACES[-1]:
+                taken.append(box)
+                break
+            label.remove()
+
+
+def _at(one: StrategyFigures) -> tuple[float, float]:
+    return _value(one.usd_per_question), _value(one.accuracy)
+
+
+def _draw_strategy(axes: Axes, one: StrategyFigures, colour: str) -> None:
     axes.errorbar(
-        *at,
+        *_at(one),
         xerr=_around(one.usd_per_question),
         yerr=_around(one.accuracy),
         fmt="o",
@@ -100,7 +134,6 @@ def _draw_strategy(axes: Axes, one: StrategyFigures, colour: str, height: int) -
         elinewidth=1,
         markersize=6,
     )
-    axes.annotate(one.label, at, (7, height), textcoords="offset points", color=colour, fontsize=9)
 
 
 def _draw_deferral(figures: RunFigures, found: Deferral, figure: Figure) -> None:
@@ -119,7 +152,7 @@ def _draw_deferral(figures: RunFigures, found: Deferral, figure: Figure) -> None
         share = 1.0 if one.label == REFERENCE else beside.usd.value if beside else None
         if share is not None and share <= 1 and one.accuracy.value is not None:
             axes.plot(share, one.accuracy.value, "o", color=_colour(index), label=one.label)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda share, _: f"{share:.0%}")
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 460.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 22.0, 14.0, 46.0
-LABEL_HEIGHT = 14.0
+LETTER_WIDTH = 6.6
+LABEL_SHIFTS = (0, -13, 13, -26, 26, -39, 39, -52, 52, -65, 65, -78, 78, -91, 91)
+"""Pixels that a label may stand below its dot, the nearest first."""
 POINT_RADIUS = 5.0
 
 Scale = Callable[[float], float]
@@ -24,6 +26,26 @@ class Tick:
 
     at: float
     text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box:
+    """Where something stands, in pixels; y grows downward."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def overlaps(self, other: Box) -> bool:
+        beside = self.right <= other.left or other.right <= self.left
+        return not beside and self.top < other.bottom and other.top < self.bottom
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it lies in the drawing, over its x axis."""
+        across = self.left >= LEFT and self.right <= WIDTH - 2
+        return across and self.top >= 0 and self.bottom <= HEIGHT - BOTTOM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,19 +89,33 @@ class Plot:
         _text(self.root, (self.x(at[0]), self.y(at[1])), text, f"label {style}")
 
     def labels(self, named: Sequence[tuple[tuple[float, float], str, str]]) -> None:
-        """Text beside dots, (value, text, style) each: moved up or down so that none overlap, and
-        to the left of dots near the right edge."""
-        bottom = -math.inf
-        for at, text, style in sorted(named, key=lambda one: self.y(one[0][1])):
-            x, y = self.x(at[0]), self.y(at[1]) + 4
-            y = bottom = max(y, bottom + LABEL_HEIGHT)
-            wide = x + 12 + 6.6 * len(text) > WIDTH - RIGHT
-            place = (x - 9, y) if wide else (x + 9, y)
-            _text(self.root, place, text, f"label {style}", "end" if wide else "start")
+        """Text beside dots, (value, text, style) each: at the nearest place where it covers no dot
+        and no other text."""
+        dots = [(self.x(at[0]), self.y(at[1])) for at, _, _ in named]
+        taken = [Box(left=x - 6, right=x + 6, top=y - 6, bottom=y + 6) for x, y in dots]
+        for (x, y), (_, text, style) in zip(dots, named, strict=True):
+            box = _free_box(x, y, text, taken)
+            taken.append(box)
+            right = box.left > x
+            place = (box.left if right else box.right, box.bottom - 3)
+            _text(self.root, place, text, f"label {style}", "start" if right else "end")
 
     def to_text(self) -> str:
         """As markup for a page."""
         return ET.tostring(self.root, encoding="unicode")
+
+
+def _free_box(x: float, y: float, text: str, taken: Sequence[Box]) -> Box:
+    """The nearest place for a text beside a dot, right before left; the last one where none is
+    free."""
+    width = LETTER_WIDTH * len(text)
+    boxes = [
+        Box(left=left, right=left + width, top=y + shift - 8, bottom=y + shift + 7)
+        for shift in LABEL_SHIFTS
+        for left in (x + 9, x - 9 - width)
+    ]
+    within = [box for box in boxes if box.is_inside] or boxes
+    return next((b for b in within if not any(map(b.overlaps, taken))), within[-1])
 
 
 def plot(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from eval.report.figures import RunFigures, StrategyFigures
 from eval.report.page import warnings_of
-from eval.report.wording import number_interval, percent, percent_interval, usd
+from eval.report.wording import counted, number_interval, percent, percent_interval, usd
 from eval.statistics import Estimate
 
 HEADINGS = (
@@ -38,11 +38,14 @@ def report_table(figures: RunFigures) -> RenderableType:
     for one in figures.strategies:
         table.add_row(*_cells(figures, one))
     head = Text(
-        f"{manifest.dataset}: {manifest.n_items} questions about {figures.n_clusters} documents; "
+        f"{manifest.dataset}: {counted(manifest.n_items, 'question')} about "
+        f"{counted(figures.n_clusters, 'document')}; "
         f"worker {manifest.worker}, cloud {manifest.cloud}",
         style="bold",
     )
     notes = [Text(f"! {warning}", style="yellow") for warning in warnings_of(figures)]
+    if figures.judge is not None:
+        notes.append(Text(figures.judge.told(), style="dim"))
     return Padding(Group(head, Text(""), table, Text(""), *_deferral(figures), *notes), (1, 0))
 
 

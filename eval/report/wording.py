@@ -7,6 +7,11 @@ from eval.statistics import Estimate
 UNKNOWN_TEXT = "unknown"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 document`, `2 documents`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def percent(share: float | None) -> str:
     """`83.1%`."""
     return UNKNOWN_TEXT if share is None else f"{share:.1%}"

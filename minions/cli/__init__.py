@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from minions.cli.common import errors_for_people
 from minions.cli.lazy import Entry, LazyGroup, lazy_app
 
 
 class _Commands(LazyGroup):
-    table = {
+    table: ClassVar = {
         "ask": Entry(
             place="minions.cli.ask:ask",
             summary="Answer a question of one or more documents, with checked citations and a "

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from eval.report.wording import number_interval, percent_interval
-from minions.cli.common import JsonOption, out
+from minions.cli.common import JsonOption, err, out
 from minions.errors import BadRequest
+from minions.evidence.relevance import save_profile
 from minions.profiles import read_calibration
 from router import Calibration, Rung, StaleCalibration, Threshold, conformal_threshold
 from router.profile import FitQuality
@@ -45,6 +47,12 @@ def calibrate(
         typer.Option(min=0, max=0.9, help="Share of documents held back for loss guarantees."),
     ] = 0.3,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    relevance: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also fit what the rung `evidence` sends, on runs with gold evidence; goes here."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit the router's profile on labelled runs. It holds for this worker and prompt only."""
@@ -53,11 +61,21 @@ def calibrate(
 
     report = fit(read_labelled(runs), risk_share=risk_share, seed=seed)
     profile.write_text(json.dumps(report.calibration.to_json(), indent=1), encoding="utf-8")
+    if relevance is not None:
+        _write_relevance(runs, relevance)
     figures = _calibration_figures(report, profile)
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
     else:
         _show_calibration(report, profile)
+
+
+def _write_relevance(runs: Sequence[Path], path: Path) -> None:
+    from eval.claims import fit_on_runs
+
+    profile = fit_on_runs(runs)
+    save_profile(profile, path)
+    err.print(f"[dim]{escape(str(path))}: fitted on {profile.source}[/]")
 
 
 def replay(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minions.app import chunk_tokens, open_app
+from minions.app import chunk_tokens, open_app, price_book
 from minions.cli.common import (
     CloudOption,
     CloudUrlOption,
@@ -26,6 +26,8 @@ from minions.cli.common import (
 )
 from minions.cli.eval_progress import tell_progress
 from minions.cli.eval_report import figures_json
+from minions.cloud.model import PriceBook
+from minions.evidence.relevance import Profile, save_profile
 from minions.question import Options
 from minions.settings import Settings, load_settings
 
@@ -35,14 +37,16 @@ if TYPE_CHECKING:
     from eval.experiment_plan import Experiment, Quote
     from eval.plan import Plan, RunResult
 
-PROFILE, PAGE, FIGURES = "profile.json", "README.md", "figures.json"
+PROFILE, RELEVANCE = "profile.json", "relevance.json"
+PAGE, FIGURES = "README.md", "figures.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Ended:
-    """Both runs, and the profile between them."""
+    """Both runs, and the profiles between them."""
 
     learnt: CalibrationReport | str
+    relevance: Profile | str
     tested: RunResult
 
 
@@ -85,7 +89,7 @@ def experiment(
     cap = dollars("--budget-usd", budget_usd)
     with _cloud(settings, paid) as ready:
         ended = run_resumable(_run(ready, chosen, folder, cap))
-    _show(ended, chosen, found, docs, simulated=not paid)
+    _show(ended, chosen, found, docs, prices=price_book(settings), simulated=not paid)
 
 
 def _show_quote(found: Quote, settings: Settings) -> None:
@@ -118,7 +122,7 @@ async def _quote(settings: Settings, chosen: Experiment) -> Quote:
 
 async def _run(settings: Settings, chosen: Experiment, folder: Path, cap: Decimal | None) -> _Ended:
     """Learn the chances on some documents, then compare the strategies on others."""
-    from eval.experiment_plan import LEARN_STRATEGIES, SEED, STRATEGIES, learn
+    from eval.experiment_plan import LEARN_STRATEGIES, SEED, STRATEGIES, learn, learn_relevance
     from eval.plan import Plan
     from eval.strategies import parse_strategies
 
@@ -133,13 +137,24 @@ async def _run(settings: Settings, chosen: Experiment, folder: Path, cap: Decima
         )
 
     await _answered(settings, plan(chosen.learn, LEARN_STRATEGIES), folder / "learn")
-    learnt = learn([folder / "learn"])
+    learnt, relevance = learn([folder / "learn"]), learn_relevance([folder / "learn"])
+    settings = _with_profiles(settings, learnt, relevance, folder)
+    tested = await _answered(settings, plan(chosen.test, STRATEGIES), folder / "test")
+    return _Ended(learnt=learnt, relevance=relevance, tested=tested)
+
+
+def _with_profiles(
+    settings: Settings, learnt: CalibrationReport | str, relevance: Profile | str, folder: Path
+) -> Settings:
+    """Settings with what was learned, kept in `folder`."""
     if not isinstance(learnt, str):
         profile = folder / PROFILE
         profile.write_text(json.dumps(learnt.calibration.to_json(), indent=1), encoding="utf-8")
         settings = settings.model_copy(update={"calibration": profile})
-    tested = await _answered(settings, plan(chosen.test, STRATEGIES), folder / "test")
-    return _Ended(learnt=learnt, tested=tested)
+    if not isinstance(relevance, str):
+        save_profile(relevance, folder / RELEVANCE)
+        settings = settings.model_copy(update={"relevance_profile": folder / RELEVANCE})
+    return settings
 
 
 async def _answered(settings: Settings, plan: Plan, folder: Path) -> RunResult:
@@ -150,13 +165,19 @@ async def _answered(settings: Settings, plan: Plan, folder: Path) -> RunResult:
 
 
 def _show(
-    ended: _Ended, chosen: Experiment, found: Quote, docs: Path | None, *, simulated: bool
+    ended: _Ended,
+    chosen: Experiment,
+    found: Quote,
+    docs: Path | None,
+    *,
+    prices: PriceBook,
+    simulated: bool,
 ) -> None:
     from eval.experiment_page import Account, experiment_page
     from eval.report.figures import run_figures
     from eval.report.pictures import write_pictures
     from eval.report.terminal import report_table
-    from eval.rows import read_manifest, read_run
+    from eval.rows import ROWS, read_manifest, read_run
 
     folder = ended.tested.folder
     figures = run_figures(read_run(folder))
@@ -164,14 +185,16 @@ def _show(
     if docs is None:
         return
     began = datetime.fromisoformat(read_manifest(folder.parent / "learn").created_at)
-    now = datetime.now(UTC)
+    last_row = datetime.fromtimestamp((folder / ROWS).stat().st_mtime, UTC)
     account = Account(
         experiment=chosen,
         learnt=ended.learnt,
+        relevance=ended.relevance,
         quote=found,
+        prices=prices,
         command="minions eval experiment --cuad DIR --docs eval/experiment",
-        minutes=(now - began).total_seconds() / 60,
-        made_on=now.date().isoformat(),
+        minutes=(last_row - began).total_seconds() / 60,
+        made_on=last_row.date().isoformat(),
         simulated=simulated,
     )
     docs.mkdir(parents=True, exist_ok=True)

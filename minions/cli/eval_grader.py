@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from eval.grader_agreement import figures, load_labelled
@@ -52,14 +53,17 @@ def grader(
         typer.echo(json.dumps(_rounded(found), indent=2))
     else:
         out.print(_table(found))
+        _tell_trust(found.get("judge"))
 
 
 async def _judge(
     settings: Settings, model: str, folder: Path, limit: int | None, seed: int
 ) -> dict[str, Any]:
-    """The judge's figures. Raises BadRequest without a cloud."""
+    """The judge's figures, which are kept for runs with this judge. Raises BadRequest without a
+    cloud."""
     from eval.judge import Judge
-    from eval.judge_agreement import judge_figures, judge_labelled
+    from eval.judge_agreement import judge_figures, judge_labelled, standing_of
+    from eval.judge_trust import keep_standing
 
     n_done = 0
 
@@ -72,9 +76,11 @@ async def _judge(
         if app.desk.client is None:
             raise BadRequest("--judge needs a cloud: give --cloud-url, or a key in OPENAI_API_KEY.")
         desk = replace(app.desk, budget_of=None, auditor=None)
-        return judge_figures(
-            await judge_labelled(Judge(desk=desk, model=model), folder, limit, seed, tell)
-        )
+        judged = await judge_labelled(Judge(desk=desk, model=model), folder, limit, seed, tell)
+    found = judge_figures(judged)
+    standing = standing_of(found)
+    keep_standing(standing, settings.state_dir)
+    return {**found, "trusted": standing.trusted, "why_not": standing.why_not}
 
 
 def _rounded(value: Any) -> Any:
@@ -89,10 +95,9 @@ def _table(found: Mapping[str, Any]) -> Table:
     low, high = found["agreement_interval"]
     table = Table(box=None, padding=(0, 2))
     table.add_column("graded by", style="dim")
-    table.add_column("agreement", justify="right")
-    table.add_column("kappa", justify="right")
-    table.add_column("answers", justify="right")
-    shown = f"{found['agreement']:.3f} ({low:.3f} to {high:.3f})"
+    for heading in ("agreement", "kappa", "answers"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    shown = f"{found['agreement']:.3f} ({low:.3f}–{high:.3f})"
     table.add_row("the rules", shown, f"{found['kappa']:.3f}", str(found["n"]))
     for kind, of_kind in found["by_kind"].items():
         table.add_row(f"  {kind}", f"{of_kind['agreement']:.3f}", "", str(of_kind["n"]))
@@ -103,9 +108,21 @@ def _table(found: Mapping[str, Any]) -> Table:
     return table
 
 
+def _tell_trust(judge: Mapping[str, Any] | None) -> None:
+    if judge is None:
+        return
+    cost = "unknown" if judge["usd"] is None else f"${judge['usd']:.4f}"
+    out.print(f"\n{judge['n_unscored']} verdicts could not be read; all of them cost {cost}.")
+    if judge["trusted"]:
+        out.print("Runs with this judge will show what its verdicts come to.")
+    else:
+        out.print(f"[yellow]not trusted[/]: {escape(judge['why_not'])}.")
+
+
 def _judge_cells(judge: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    share, kappa = (
-        "unknown" if judge[name] is None else f"{judge[name]:.3f}"
-        for name in ("agreement", "kappa")
-    )
-    return f"judge {judge['model']}", share, kappa, f"{judge['n']} ({judge['n_unscored']} unscored)"
+    share = "unknown" if judge["agreement"] is None else f"{judge['agreement']:.3f}"
+    kappa = "unknown" if judge["kappa"] is None else f"{judge['kappa']:.3f}"
+    if judge["kappa_interval"] is not None:
+        low, high = judge["kappa_interval"]
+        kappa += f" ({low:.3f}–{high:.3f})"
+    return f"judge {judge['model']}", share, kappa, str(judge["n"])

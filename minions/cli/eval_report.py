@@ -14,6 +14,7 @@ from minions.cli.common import JsonOption, err, out
 
 if TYPE_CHECKING:
     from eval.report.figures import RunFigures
+    from eval.report.judged import JudgeFigures
     from eval.rows import Row
 
 PAGE = "report.html"
@@ -82,8 +83,15 @@ def figures_json(figures: RunFigures) -> dict[str, Any]:
         "reliability": {k: _plain(asdict(each)) for k, each in figures.reliability.items()},
         "deferral": _plain(deferral) if deferral else None,
         "no_deferral": figures.no_deferral or None,
+        "judge": _judge_json(figures.judge),
         "worst": [_worst_json(each.row, each.why) for each in figures.worst],
     }
+
+
+def _judge_json(judge: JudgeFigures | None) -> Any:
+    if judge is None:
+        return None
+    return {**_plain(asdict(judge)), "trusted": judge.why_not is None, "why_not": judge.why_not}
 
 
 def _worst_json(row: Row, why: str) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from minions.cli.lazy import Entry, LazyGroup, lazy_app
 
 
 class _Measures(LazyGroup):
-    table = {
+    table: ClassVar = {
         "run": Entry(
             place="minions.cli.eval_run:run",
             summary="Answer a dataset's questions with several strategies side by side.",

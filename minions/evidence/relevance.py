@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -104,6 +105,46 @@ def load_profile(path: Path) -> Profile:
     return profile
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredClaim:
+    """A claim with what is known of it and what the profile makes of that."""
+
+    claim: Claim
+    features: Features
+    probability: float
+
+    def to_json(self, chunk: Chunk) -> dict[str, Any]:
+        """As a trace keeps it: a profile can be fitted on it once the gold evidence is known."""
+        citation = self.claim.citation
+        return {
+            "job_id": self.claim.job_id,
+            "document_id": chunk.document_id,
+            "chunk": [chunk.start, chunk.end],
+            "quote": None if citation is None else [citation.start, citation.end],
+            "features": {name: round(value, 6) for name, value in asdict(self.features).items()},
+        }
+
+
+def score_claims(
+    claims: Sequence[Claim],
+    chunks: Mapping[str, Chunk],
+    question: str,
+    profile: Profile = DEFAULT_PROFILE,
+    tasks: Mapping[str, str] | None = None,
+) -> list[ScoredClaim]:
+    """The claims with features and probabilities, best first; equals stay in their order.
+
+    `chunks` are all chunks that were read, by id, in reading order. `tasks` gives each job's task
+    by job id; without it every job was asked the question itself.
+    """
+    found = features_of(claims, chunks, question, tasks)
+    scored = [
+        ScoredClaim(claim=claim, features=features, probability=profile.probability(features))
+        for claim, features in zip(claims, found, strict=True)
+    ]
+    return sorted(scored, key=lambda one: -one.probability)
+
+
 def rank_claims(
     claims: Sequence[Claim],
     chunks: Mapping[str, Chunk],
@@ -111,11 +152,6 @@ def rank_claims(
     profile: Profile = DEFAULT_PROFILE,
     tasks: Mapping[str, str] | None = None,
 ) -> list[tuple[Claim, float]]:
-    """The claims with their probabilities, best first; equals stay in their order.
-
-    `chunks` are all chunks that were read, by id, in reading order. `tasks` gives each job's task
-    by job id; without it every job was asked the question itself.
-    """
-    found = features_of(claims, chunks, question, tasks)
-    scored = [(c, profile.probability(f)) for c, f in zip(claims, found, strict=True)]
-    return sorted(scored, key=lambda pair: -pair[1])
+    """As `score_claims`, without the features."""
+    scored = score_claims(claims, chunks, question, profile, tasks)
+    return [(one.claim, one.probability) for one in scored]

@@ -24,6 +24,8 @@ REPEAT_DISCOUNT = 0.5
 """Each further quote from a chunk ranks as if half as probable, so that chunks take turns."""
 MAX_CANDIDATES = 500
 """Claims looked at, best first: several times what any budget of the evidence rung holds."""
+LEAST_SHARE = 0.2
+"""Of the likeliest claim's probability: what is less likely is not worth its tokens."""
 SEPARATOR = "\n\n"
 
 
@@ -66,6 +68,11 @@ def select_quotes(
                 left -= n_tokens
                 break
     return packed
+
+
+def likely(ranked: Sequence[tuple[Claim, float]]) -> list[tuple[Claim, float]]:
+    """Those of `ranked`, best first, that are likely enough beside the best to be sent."""
+    return [(claim, p) for claim, p in ranked if p >= LEAST_SHARE * ranked[0][1]]
 
 
 def _placed(

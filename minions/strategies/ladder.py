@@ -18,6 +18,7 @@ from minions.events import RungChosen
 from minions.evidence import find_quote, gather_evidence
 from minions.evidence.contradictions import Contradiction, contradictions
 from minions.evidence.model import Citation, Evidence
+from minions.evidence.relevance import score_claims
 from minions.evidence.verify import cite
 from minions.offers import PreparedRung, evidence_spans, passage_spans, prepare
 from minions.question import Reply
@@ -105,6 +106,8 @@ async def _buy_wanted(
     wanted = session.question.options.rung
     if wanted is None:
         raise ValueError("no rung was asked for")
+    if wanted is Rung.LOCAL:
+        return standing, "you asked to keep the local answer and buy nothing"
     prepared = _prepared(rungs, wanted)
     session.refuse_when_closed(prepared)
     reason = f"you asked for the rung `{wanted}`"
@@ -193,10 +196,13 @@ async def prepare_rungs(
     """The three cloud rungs, lowest first, each with its exact request and price."""
     text, documents = session.question.text, session.documents
     with session.trace.step("offers", cloud=session.terms.model) as facts:
+        claims = [claim for group in evidence.groups for claim in group.claims]
+        scored = await asyncio.to_thread(
+            score_claims, claims, reading.chunks, text, session.relevance
+        )
+        facts["claims"] = [one.to_json(reading.chunks[one.claim.chunk_id]) for one in scored]
         spans = {
-            Rung.EVIDENCE: await asyncio.to_thread(
-                evidence_spans, text, reading, evidence, session.relevance
-            ),
+            Rung.EVIDENCE: await asyncio.to_thread(evidence_spans, text, reading, scored),
             Rung.PASSAGES: await asyncio.to_thread(passage_spans, text, reading, evidence),
         }
         lower = [

@@ -199,13 +199,15 @@ async def test_a_judge_without_a_price_under_a_budget_ends_the_run(place: Place)
 
 
 async def test_a_judge_that_says_nothing_usable_leaves_answers_unscored(place: Place) -> None:
+    fine, bad = fault(FaultKind.SLOW, delay_s=0), fault(FaultKind.BAD_ANSWER)
+    place.sim.fail_with(fine, bad, bad, fine, bad, bad)
     result = await place.run(plan("cloud", judge="gpt-4.1-mini"))
     judged = [row for row in result.rows if row.judge is not None]
     assert [row.item_id for row in judged] == ["q1", "q2"]
     for row in judged:
         assert row.judge is not None and row.judge["verdict"] == "unscored"
         assert "judge" not in row.scores and row.judge["usd"] > 0
-    assert len(place.sim.ledger()) == 3 + 2
+    assert len(place.sim.ledger()) == 3 + 2 * 2  # each verdict was asked for twice
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from eval.datasets.registry import Dataset
 from eval.experiment_page import Account, experiment_page
 from eval.experiment_plan import (
+    AIMED,
     CARD,
     N_CONTRACTS,
     N_GENERATED,
@@ -29,6 +30,7 @@ from eval.rows import read_run
 from eval.run import run_plan
 from eval.strategies import parse_strategies
 from minions.app import open_app
+from minions.cloud.prices import GenaiPrices
 from minions.errors import BadRequest
 from minions.question import Options
 from minions.settings import Settings
@@ -36,7 +38,7 @@ from tests.cloud import sim_running
 from tests.unit.test_datasets_formats import LEASE, write_rows
 from workers.nano.splits import training_contracts
 
-N_MADE = 45
+N_MADE = 57
 
 
 def write_contracts(folder: Path, n: int, known: Sequence[str] = ()) -> Path:
@@ -82,16 +84,16 @@ def test_learning_and_testing_are_on_different_documents(tmp_path: Path) -> None
 
 
 def test_contracts_that_the_worker_knows_are_told_apart(tmp_path: Path) -> None:
-    known = sorted(training_contracts())[:20]
+    known = sorted(training_contracts())[:37]
     found = load_experiment(write_contracts(tmp_path, N_MADE, known))
-    assert found.n_held_out == N_MADE - len(known)
+    assert found.n_held_out == N_MADE - len(known) == 20
     of_kind = {item.document_name: item.kind for item in found.test.items}
     trained = {name.removesuffix(".txt") for name, kind in of_kind.items() if kind[0] == "c"}
     assert len(trained) == N_CONTRACTS - found.n_held_out and trained <= set(known)
 
 
 def test_too_few_contracts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="holds 5 contracts; the experiment needs 42"):
+    with pytest.raises(BadRequest, match="holds 5 contracts; the experiment needs 54"):
         load_experiment(write_contracts(tmp_path, 5))
 
 
@@ -124,7 +126,7 @@ async def test_the_page_says_what_the_run_says(tmp_path: Path) -> None:
         async with open_app(settings) as app:
             plan = Plan(
                 dataset=experiment.test,
-                strategies=parse_strategies(["local", "cloud", "ladder@0.75"], Options()),
+                strategies=parse_strategies(["local", "cloud", "ladder@0.75", AIMED], Options()),
             )
             await run_plan(app, plan, tmp_path / "run", lambda _: None)
     learnt = learn([tmp_path / "run"])
@@ -133,6 +135,8 @@ async def test_the_page_says_what_the_run_says(tmp_path: Path) -> None:
     account = Account(
         experiment=experiment,
         learnt=learnt,
+        relevance="too few claims",
+        prices=GenaiPrices(),
         quote=Quote(usd=Decimal("12.3"), n_questions=12, document_tokens=3456),
         command="minions eval experiment",
         minutes=7.4,
@@ -142,10 +146,11 @@ async def test_the_page_says_what_the_run_says(tmp_path: Path) -> None:
     page = experiment_page(figures, account)
     assert "documented prior was used" in page and "took 7 minutes" in page
     assert "The cloud is a simulator" in page and "--budget-usd 16" in page
-    for label in ("local", "cloud", "ladder@0.75"):
+    for label in ("local", "cloud", "ladder@0.75", AIMED):
         assert f"| `{label}` |" in page
-    assert "`ladder@0.75` kept" in page
+    assert f"It was asked of `{AIMED}`" in page and f"`{AIMED}` kept" in page
+    assert "The other settings: `ladder@0.75` kept" in page
     tables = [block for block in page.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 2
+    assert len(tables) == 3
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -26,7 +26,13 @@ from minions.evidence.relevance import (
     rank_claims,
     save_profile,
 )
-from minions.evidence.selection import MAX_QUOTE_CHARS, SEPARATOR, select_quotes
+from minions.evidence.selection import (
+    LEAST_SHARE,
+    MAX_QUOTE_CHARS,
+    SEPARATOR,
+    likely,
+    select_quotes,
+)
 from minions.evidence.verify import make_citation
 
 QUESTION = "What were the total current assets of Harrow Mills in 2021?"
@@ -86,6 +92,13 @@ RIGHT = claim("c2", "885", "Total current assets 885 786")
 INVENTED = claim("c1", "$400 million", "Total current assets: $400 million")
 REFUSAL = claim("c3", "The total current assets are not mentioned in the text.")
 CLAIMS = (REFUSAL, INVENTED, RIGHT)
+
+
+def test_what_is_far_less_likely_than_the_best_is_not_sent() -> None:
+    edge = 0.5 * LEAST_SHARE
+    ranked = [(RIGHT, 0.5), (INVENTED, edge), (REFUSAL, edge * 0.99)]
+    assert likely(ranked) == ranked[:2]
+    assert likely([]) == [] and likely([(REFUSAL, 0.001)]) == [(REFUSAL, 0.001)]
 
 
 def test_verified_answer_from_the_table_ranks_first_and_a_refusal_last() -> None:

@@ -99,7 +99,8 @@ def test_only_the_cluster_room_imports_ray() -> None:
 
 def test_one_machine_never_loads_ray() -> None:
     """A fresh interpreter with every face and the pool of one machine."""
-    faces = "minions.cli, minions.app, minions.rest.app, minions.strategies.ladder"
+    commands = ", ".join(f"minions.cli.{path.stem}" for path in sources("minions/cli"))
+    faces = f"{commands}, minions.app, minions.rest.app, minions.strategies.ladder"
     code = f"import sys, {faces}, workers.inline_pool; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from minions.cloud.sim.judge import verdict
 from minions.cloud.sim.reader import Finding, find
 from minions.cloud.sim.supervisor import supervise
 from minions.cloud.sim.wire import Message, Prompt
@@ -49,9 +50,10 @@ def parse_frame(content: str) -> Frame | None:
 
 
 def _supervised(messages: tuple[Message, ...]) -> str | None:
-    """The reply to a supervisor's frame in the last user message; None when it holds none."""
+    """The reply to a supervisor's or a judge's frame in the last user message; None when it holds
+    none."""
     asked = next((message for message in reversed(messages) if message.role == "user"), None)
-    return supervise(asked.text) if asked else None
+    return (supervise(asked.text) or verdict(asked.text)) if asked else None
 
 
 def _last_frame(messages: tuple[Message, ...]) -> Frame | None:
