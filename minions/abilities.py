@@ -48,7 +48,7 @@ def _obstacle(need: Need, options: Options, has_cloud: bool) -> str | None:
     """Why nobody can or may do it, and what to do; None when the cloud can and may."""
     if not need.capability.by_text_model:
         return _NO_PICTURES[need.capability]
-    if options.strategy is StrategyName.LOCAL:
+    if options.strategy is StrategyName.LOCAL or options.rung is Rung.LOCAL:
         return "The workers only find answers in a text. Use --strategy ladder, with a cloud."
     if not has_cloud:
         return (

@@ -247,7 +247,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     calibration = read_calibration(settings.calibration) if settings.calibration else None
     ring = KeyRing(store=store)
     spent = SpentSince(store=store, terms=terms)
-    day = DayBudget(cap_usd=settings.max_usd_per_day, spent_since=spent)
+    day = DayBudget(cap_usd=settings.max_usd_per_day, store=store, spent_since=spent)
     desk = Desk(
         store=store,
         worker_name=settings.model,

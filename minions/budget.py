@@ -1,22 +1,29 @@
 """Hard caps on money: reserve the worst price before a call, settle the real one after it.
 
-`Budget` caps one question; `DayBudget` caps all questions of a day, those that run at the same time
-included: both must allow a call before anything leaves the machine.
+`Budget` caps one question, in the one process that works on it; `DayBudget` caps all questions of a
+day, in all processes: both must allow a call before anything leaves the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from minions.cloud.model import CloudUsage
 from minions.cloud.tokens import count_tokens, framing_tokens
-from minions.errors import BudgetExceeded, MinionsError, PriceUnknown
+from minions.errors import BudgetExceeded, PriceUnknown
 from minions.offers import CloudTerms
-from minions.store.model import EgressEntry, LedgerEntry, RunStatus, Store
+from minions.store.model import (
+    DayCap,
+    EgressEntry,
+    LedgerEntry,
+    Reservation,
+    RunStatus,
+    Store,
+)
 
 DAY_S = 86_400
 NANO = Decimal(1_000_000_000)
@@ -77,110 +84,141 @@ class Budget:
             self.spent_usd += usd
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One HTTP attempt that is about to be made."""
+
+    run_id: str
+    call_key: str
+    number: int
+
+    def reserving(self, worst_usd: Decimal, now: float) -> Reservation:
+        """Its reservation, which is never too small."""
+        return Reservation(
+            run_id=self.run_id,
+            call_key=self.call_key,
+            attempt=self.number,
+            nano_usd=int((worst_usd * NANO).to_integral_value(ROUND_CEILING)),
+            created_at=now,
+        )
+
+
 @dataclass(kw_only=True)
 class DayBudget:
-    """What all questions together may still spend today, by UTC days. One per process.
+    """What all questions together may still spend today, by UTC days.
 
-    `open` must be awaited before the first reservation: it counts what earlier processes spent
-    today, so that a restart gives nothing back. Two processes at the same time each see what the
-    other had spent when they began, and no later: give each a cap of its own."""
+    The books are in the store: what the ledger says and what is set aside there count, whichever
+    process made them, and each reservation is one transaction. So the cap holds over all processes
+    that share a store and state it."""
 
     cap_usd: Decimal | None = None
+    store: Store | None = None
+    """Where the books are; needed for a cap."""
+    owner: str | None = None
+    """Whose questions count; None for everybody's."""
+    within: DayBudget | None = None
+    """A wider budget that must allow each call too."""
     spent_since: Callable[[float], Awaitable[Decimal]] | None = None
-    """Dollars spent since a Unix time, as `SpentSince`; None for nothing before this process."""
+    """Dollars since a Unix time that neither a known price nor a reservation tells, as
+    `SpentSince`; None for nothing."""
     now: Callable[[], float] = time.time
     remedy: str = (
         "It is the cap of today (UTC) for all questions: raise max_usd_per_day, lower --privacy, "
         "or ask again tomorrow."
     )
     unpriced_remedy: str = "Choose a model with a known price, or unset max_usd_per_day."
-    _budget: Budget = field(init=False)
-    _day: int | None = field(default=None, init=False)
+    _left: Decimal | None = field(default=None, init=False)
+    _untold: dict[int, Decimal] = field(default_factory=dict, init=False)
+    """What `spent_since` said, by day: today's only."""
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def __post_init__(self) -> None:
-        self._budget = Budget(
-            cap_usd=self.cap_usd, remedy=self.remedy, unpriced_remedy=self.unpriced_remedy
-        )
+        if self.cap_usd is not None and self.store is None:
+            raise ValueError("a day's cap needs the store in which the day's books are kept")
 
     async def open(self) -> None:
-        """Count what was spent today before this process. Raises PriceUnknown when the price of
-        some of that is not known."""
-        async with self._opening:
-            if self.cap_usd is None or self._day is not None:
-                return
-            today = self._today()
-            if self.spent_since is not None:
-                self._budget.spent_usd = await self.spent_since(float(today * DAY_S))
-            self._day = today
+        """Look at the books. Raises PriceUnknown when the price of some of today is not known."""
+        for budget in self._chain():
+            await budget._look()
 
     @property
     def left_usd(self) -> Decimal | None:
-        """What may still be reserved today; None for no cap."""
-        self._turn()
-        return self._budget.left_usd
-
-    def reserve(self, worst_usd: Decimal | None) -> Decimal:
-        """As `Budget.reserve`."""
-        self._turn()
-        return self._budget.reserve(worst_usd)
-
-    def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> None:
-        """As `Budget.settle`. Booked to the day on which the call ended, as in the ledger."""
-        self._turn()
-        self._budget.settle(reserved_usd, actual_usd)
-
-    def _turn(self) -> None:
-        """At midnight nothing is spent yet, and what is reserved stays so."""
-        if self.cap_usd is None:
-            return
-        if self._day is None:
-            raise RuntimeError("DayBudget.open was not awaited before money was asked for")
-        if (today := self._today()) != self._day:
-            self._day, self._budget.spent_usd = today, Decimal(0)
-
-    def _today(self) -> int:
-        return int(self.now() // DAY_S)
-
-
-@dataclass(kw_only=True)
-class NestedDayBudget(DayBudget):
-    """A day's cap of one key, within the house's: both must allow a call."""
-
-    within: DayBudget
-
-    async def open(self) -> None:
-        """As `DayBudget.open`, for both."""
-        await self.within.open()
-        await super().open()
-
-    @property
-    def left_usd(self) -> Decimal | None:
-        """The lesser of what the two leave; None for no cap in either."""
-        left = [usd for usd in (super().left_usd, self.within.left_usd) if usd is not None]
+        """What might be reserved when the books were last looked at; None for no cap."""
+        left = [one._left for one in self._chain() if one._left is not None]
         return min(left, default=None)
 
-    def reserve(self, worst_usd: Decimal | None) -> Decimal:
-        """In both or in none."""
-        of_house = self.within.reserve(worst_usd)
-        try:
-            return super().reserve(worst_usd)
-        except MinionsError:
-            self.within.settle(of_house, Decimal(0))
-            raise
+    async def reserve(self, attempt: Attempt, worst_usd: Decimal | None) -> Decimal:
+        """Set `worst_usd` aside for an attempt, in every budget of the chain or in none; returns
+        what is set aside. Its ledger row settles it. Raises PriceUnknown and BudgetExceeded."""
+        capped = [budget for budget in self._chain() if budget.cap_usd is not None]
+        if not capped:
+            return Decimal(0)
+        if worst_usd is None:
+            raise PriceUnknown(
+                "The price of this cloud model is unknown, so a cost cap can't be kept. "
+                f"{capped[0].unpriced_remedy}"
+            )
+        caps = [await budget._cap() for budget in capped]
+        passed = await self._books.reserve(attempt.reserving(worst_usd, self.now()), caps)
+        if passed is not None:
+            await self.open()
+            raise capped[caps.index(passed)]._exceeded(worst_usd)
+        return worst_usd
+
+    async def release(self, attempt: Attempt, reserved_usd: Decimal) -> None:
+        """Give back what was set aside for an attempt that was not made."""
+        if any(budget.cap_usd is not None for budget in self._chain()):
+            await self._books.release(attempt.reserving(reserved_usd, self.now()))
 
     def settle(self, reserved_usd: Decimal, actual_usd: Decimal | None) -> None:
-        """In both. A house without a cap reserved nothing, and does not count either."""
-        super().settle(reserved_usd, actual_usd)
-        self.within.settle(reserved_usd, actual_usd)
+        """Told what an attempt came to, None for unknown. Here the ledger's row says it already."""
+
+    @property
+    def _books(self) -> Store:
+        for budget in self._chain():
+            if budget.store is not None:
+                return budget.store
+        raise ValueError("a budget without a cap has no books")
+
+    def _chain(self) -> Iterator[DayBudget]:
+        budget: DayBudget | None = self
+        while budget is not None:
+            yield budget
+            budget = budget.within
+
+    async def _look(self) -> None:
+        if self.cap_usd is None or self.store is None:
+            return
+        cap = await self._cap()
+        committed = await self.store.committed_nano_usd(cap.since, cap.owner)
+        self._left = Decimal(cap.nano_usd - committed) / NANO
+
+    async def _cap(self) -> DayCap:
+        """Today's cap on what the books tell: what they don't is taken off."""
+        today = int(self.now() // DAY_S)
+        async with self._opening:
+            if today not in self._untold:
+                untold = await self.spent_since(today * DAY_S) if self.spent_since else Decimal(0)
+                self._untold = {today: untold}
+        assert self.cap_usd is not None, "asked of budgets that have one"
+        left = (self.cap_usd - self._untold[today]) * NANO
+        whole = int(left.to_integral_value(ROUND_FLOOR))
+        return DayCap(nano_usd=whole, since=float(today * DAY_S), owner=self.owner)
+
+    def _exceeded(self, worst_usd: Decimal) -> BudgetExceeded:
+        return BudgetExceeded(
+            f"This call may cost up to ${worst_usd:.6f}, but only ${self._left or 0:.6f} of the "
+            f"day's cap of ${self.cap_usd} is left. {self.remedy}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpentSince:
-    """Dollars that all cloud calls since a moment came to, none of them too low.
+    """Dollars since a moment that neither a known price nor a reservation tells, none too low.
 
     Attempts of unknown price count at their worst. So do calls that were on the egress record and
-    never reached the ledger, because the process died while they were under way."""
+    never reached the ledger, because the process died while they were under way. Calls for which
+    money was set aside are left out: the books of the day count them."""
 
     store: Store
     terms: CloudTerms
@@ -195,18 +233,24 @@ class SpentSince:
         """`since` is a Unix time. Raises PriceUnknown where there is no price to go by."""
         entries = await self.store.ledger(owner=self.owner)
         ledger = [row for row in entries if row.kind == "cloud"]
-        rows = [row for row in ledger if row.created_at >= since]
-        known = sum(row.cost_nano_usd for row in rows if row.cost_nano_usd is not None)
-        unknown = [row for row in rows if row.cost_nano_usd is None]
+        reserved = await self.store.reservations(since=since - DAY_S)
+        told = {(one.run_id, one.call_key) for one in reserved}
+        unknown = [
+            row
+            for row in ledger
+            if row.created_at >= since
+            and row.cost_nano_usd is None
+            and (row.run_id, row.call_key) not in told
+        ]
         calls = await self._calls({row.run_id for row in unknown} | await self._unfinished(since))
         worst = [self._worst(row.model, calls.get((row.run_id, row.call_key))) for row in unknown]
-        entered = {(row.run_id, row.call_key) for row in ledger}
+        entered = told | {(row.run_id, row.call_key) for row in ledger}
         worst += [
             self._worst(self.terms.model, call)
             for key, call in calls.items()
             if key not in entered and call.created_at >= since
         ]
-        return Decimal(known) / NANO + sum(worst, Decimal(0))
+        return sum(worst, Decimal(0))
 
     async def _unfinished(self, since: float) -> set[str]:
         """Runs that were being worked on: their last call may have been cut off by a crash."""

@@ -62,13 +62,18 @@ class EventLog:
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
-    def expect(self, run_id: str) -> None:
-        """From now on whoever follows waits for what will be told; `open` comes next."""
-        self._live[run_id] = _Live()
+    def expect(self, run_id: str, *, is_new: bool = False) -> None:
+        """From now on whoever follows waits for what will be told; `open` comes next. Of a new run
+        nobody has told anything yet."""
+        live = self._live[run_id] = _Live()
+        if is_new:
+            live.opened.set()
 
     async def open(self, run_id: str) -> None:
         """Begin, or go on after what an earlier process told of the run."""
         live = self._live.setdefault(run_id, _Live())
+        if live.opened.is_set():
+            return
         kept = await self.store.events(run_id)
         live.n_before = kept[-1].sequence if kept else 0
         live.opened.set()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from minions.budget import DayBudget, NestedDayBudget, SpentSince
+from minions.budget import DayBudget, SpentSince
 from minions.store.service import ApiKey, ServiceStore
 
 TOKEN_PREFIX = "mk_"
@@ -108,18 +108,20 @@ class OwnerBudgets:
     house: DayBudget
     spent: SpentSince
     """Of the whole house; counted again for each key."""
-    _budgets: dict[str, NestedDayBudget] = field(default_factory=dict, init=False)
+    _budgets: dict[str, DayBudget] = field(default_factory=dict, init=False)
 
     async def of(self, owner: str) -> DayBudget:
-        """One budget per owner and process, so that questions at the same time share it."""
+        """The budget of one owner."""
         key = await self.ring.by_id(owner)
         if key is None or key.usd_per_day is None:
             return self.house
         return self._budgets.setdefault(owner, self._of_key(key, key.usd_per_day))
 
-    def _of_key(self, key: ApiKey, usd_per_day: Decimal) -> NestedDayBudget:
-        return NestedDayBudget(
+    def _of_key(self, key: ApiKey, usd_per_day: Decimal) -> DayBudget:
+        return DayBudget(
             cap_usd=usd_per_day,
+            store=self.ring.store,
+            owner=key.key_id,
             spent_since=self.spent.of_owner(key.key_id),
             now=self.house.now,
             remedy=f"It is the cap of today (UTC) of the key {key.name!r}: lower --privacy, ask "

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from minions.budget import Budget, DayBudget, known_usd
+from minions.budget import Attempt, Budget, DayBudget, known_usd
 from minions.cloud.model import (
     AttemptOutcome,
     CloudAttempt,
@@ -22,11 +22,12 @@ from minions.cloud.model import (
     CloudRequest,
     CloudResponse,
     CloudUsage,
+    Permission,
     PriceBook,
 )
 from minions.cloud.prices import nano_usd
 from minions.cloud.tokens import request_tokens
-from minions.errors import CeilingExceeded, MinionsError
+from minions.errors import CeilingExceeded
 from minions.events import CloudDelta, Observer
 from minions.offers import PreparedRung
 from minions.redaction import Redacted, Redactor, redact_request
@@ -103,8 +104,9 @@ class Purchaser:
         kept = await self.store.cloud_response(self.run_id, sealed.request.idempotency_key)
         if kept is not None:  # paid before a crash: its ledger rows are completed, nothing is sent
             await self._record(kept.attempts, rung)
-        n_earlier = await self._count_earlier(sealed)
-        response = kept or await self._call(prepared, sealed, n_earlier)
+        earlier = await self._earlier(sealed)
+        response = kept or await self._call(prepared, sealed, earlier)
+        await self.day.open()  # what is left for the next decision
         return sealed.opened(response)
 
     async def _seal(self, prepared: PreparedRung, request: CloudRequest) -> _Sealed:
@@ -121,25 +123,40 @@ class Purchaser:
         worst = self.prices.cost_usd(sealed.model, usage)
         return _Sealed(request=sealed, worst_usd=worst, redacted=redacted)
 
-    async def _count_earlier(self, sealed: _Sealed) -> int:
-        """Count this call's attempts of earlier processes against the cap; returns how many."""
+    async def _earlier(self, sealed: _Sealed) -> _Earlier:
+        """This call's attempts of earlier processes, counted against the cap."""
         key = sealed.request.idempotency_key
         rows = [row for row in await self.store.ledger(self.run_id) if row.call_key == key]
         for row in rows:
             self.budget.count_once(key, row.attempt, known_usd(row, sealed.worst_usd))
-        return max((row.attempt for row in rows), default=0)
+        reserved = await self.store.reservations(run_id=self.run_id)
+        numbers = [row.attempt for row in rows]
+        numbers += [one.attempt for one in reserved if one.call_key == key]
+        billed = {row.completion_id for row in rows if row.usage_reported and row.completion_id}
+        return _Earlier(n_attempts=max(numbers, default=0), billed=frozenset(billed))
 
-    async def _call(self, prepared: PreparedRung, sealed: _Sealed, n_earlier: int) -> CloudResponse:
+    async def _call(
+        self, prepared: PreparedRung, sealed: _Sealed, earlier: _Earlier
+    ) -> CloudResponse:
         meter = _Meter(
-            budget=self.budget, day=self.day, worst_usd=sealed.worst_usd, prices=self.prices
+            first=Attempt(
+                run_id=self.run_id,
+                call_key=sealed.request.idempotency_key,
+                number=earlier.n_attempts + 1,
+            ),
+            budget=self.budget,
+            day=self.day,
+            worst_usd=sealed.worst_usd,
+            prices=self.prices,
         )
-        writes: list[asyncio.Task[None]] = []
+        books = _Books(store=self.store, run_id=self.run_id)
 
-        def attempt_ended(attempt: CloudAttempt) -> None:
-            numbered = _after(n_earlier, attempt)
-            writes.append(asyncio.ensure_future(self._record([numbered], prepared.offer.rung)))
-            meter.attempt_ended(numbered)
+        def attempt_ended(attempt: CloudAttempt) -> Permission | None:
+            ours = earlier.ours(attempt)
+            books.enter(self._entry(ours, prepared.offer.rung))
+            return meter.attempt_ended(ours)
 
+        await meter.reserve()
         try:
             await self._record_egress(prepared, sealed.request)
             response = await self.client.complete(
@@ -147,14 +164,13 @@ class Purchaser:
                 on_attempt=attempt_ended,
                 on_delta=lambda text: self.observe(CloudDelta(text=text)),
             )
-            attempts = tuple(_after(n_earlier, attempt) for attempt in response.attempts)
+            attempts = tuple(earlier.ours(attempt) for attempt in response.attempts)
             response = replace(response, attempts=attempts)
-            saving = self.store.record_cloud_response(self.run_id, response)
-            writes.append(asyncio.ensure_future(saving))
+            books.enter_answer(response)
             return response
         finally:
-            meter.close()
-            await _all_written(writes)
+            books.also(meter.close())
+            await books.written()
 
     async def _record_egress(self, prepared: PreparedRung, request: CloudRequest) -> None:
         await self.store.record_egress(
@@ -170,78 +186,123 @@ class Purchaser:
         )
 
     async def _record(self, attempts: Sequence[CloudAttempt], rung: Rung) -> None:
-        await self.store.record_ledger(
-            [
-                ledger_entry(a, self.run_id, self.purpose or rung.value, self.prices)
-                for a in attempts
-            ]
-        )
+        await self.store.record_ledger([self._entry(attempt, rung) for attempt in attempts])
+
+    def _entry(self, attempt: CloudAttempt, rung: Rung) -> LedgerEntry:
+        return ledger_entry(attempt, self.run_id, self.purpose or rung.value, self.prices)
 
 
-def _after(n_earlier: int, attempt: CloudAttempt) -> CloudAttempt:
-    """The attempt, numbered after those that an earlier process made for the same call: the ledger
-    takes a number that it has already for the same attempt."""
-    return replace(attempt, attempt=attempt.attempt + n_earlier)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Earlier:
+    """What earlier processes did of the same call."""
+
+    n_attempts: int
+    """Made, or about to be made when their process died."""
+    billed: frozenset[str]
+    """Completions whose usage is in the ledger."""
+
+    def ours(self, attempt: CloudAttempt) -> CloudAttempt:
+        """The attempt as the ledger is to have it: numbered after the earlier ones, since it takes
+        a number that it has for the same attempt; and a completion that a careful provider gives
+        again, under its old id, is not counted again."""
+        again = attempt.completion_id in self.billed and attempt.usage is not None
+        usage = CloudUsage() if again else attempt.usage
+        return replace(attempt, attempt=attempt.attempt + self.n_attempts, usage=usage)
 
 
-async def _all_written(writes: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for every write, also when cancelled meanwhile: what was paid must reach the disk."""
-    cancelled: asyncio.CancelledError | None = None
-    while unfinished := [write for write in writes if not write.done()]:
-        try:
-            await asyncio.wait(unfinished)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    for write in writes:
-        write.result()
+@dataclass(kw_only=True)
+class _Books:
+    """Writes down what becomes of a call. A row that nobody has begun to write when its answer is
+    there goes to the disk with it, in one transaction: a crash loses both or neither, and so a
+    completion that the provider gives again afterwards is in the ledger once."""
+
+    store: Store
+    run_id: str
+    _waiting: list[LedgerEntry] = field(default_factory=list, init=False)
+    _writes: list[asyncio.Task[None]] = field(default_factory=list, init=False)
+
+    def enter(self, entry: LedgerEntry) -> None:
+        """Write a row, as soon as the event loop turns."""
+        self._waiting.append(entry)
+        self.also(self._write())
+
+    def enter_answer(self, response: CloudResponse) -> None:
+        """Write the answer, with the rows that wait."""
+        entries, self._waiting = self._waiting, []
+        self.also(self.store.record_cloud_response(self.run_id, response, entries))
+
+    def also(self, work: Coroutine[None, None, None]) -> None:
+        """Something else to be done before the call is over."""
+        self._writes.append(asyncio.ensure_future(work))
+
+    async def _write(self) -> None:
+        entries, self._waiting = self._waiting, []
+        if entries:
+            await self.store.record_ledger(entries)
+
+    async def written(self) -> None:
+        """Wait for every write, also when cancelled meanwhile: what was paid must reach the disk.
+        Raises what one of them raised."""
+        cancelled: asyncio.CancelledError | None = None
+        while unfinished := [write for write in self._writes if not write.done()]:
+            try:
+                await asyncio.wait(unfinished)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        for write in self._writes:
+            write.result()
 
 
 @dataclass(kw_only=True)
 class _Meter:
-    """Keeps one call's reservations right while its attempts end.
+    """Keeps one call's reservations right while its attempts end: each has one of its own, made
+    before it, so that the client asks again before it tries again."""
 
-    Raised from inside the call when the next attempt is no longer covered: the client passes it on
-    instead of trying again."""
-
+    first: Attempt
     budget: Budget
     day: DayBudget
     worst_usd: Decimal | None
     prices: PriceBook
     _of_question: Decimal = field(default=Decimal(0), init=False)
     _of_day: Decimal = field(default=Decimal(0), init=False)
+    _next: Attempt = field(init=False)
 
     def __post_init__(self) -> None:
-        self._reserve()
+        self._next = self.first
 
-    def attempt_ended(self, attempt: CloudAttempt) -> None:
-        self.budget.counted.add((attempt.idempotency_key, attempt.attempt))
-        cost = attempt_cost(attempt, self.prices)
-        if cost == 0:
-            return
-        self._settle(cost)
-        if attempt.outcome not in (AttemptOutcome.OK, AttemptOutcome.CANCELLED):
-            self._reserve()
-
-    def close(self) -> None:
-        self._settle(Decimal(0))
-
-    def _reserve(self) -> None:
-        """In both budgets or in none."""
+    async def reserve(self) -> None:
+        """For the next attempt, in both budgets or in none."""
         of_question = self.budget.reserve(self.worst_usd)
         try:
-            self._of_day = self.day.reserve(self.worst_usd)
-        except MinionsError:
+            self._of_day = await self.day.reserve(self._next, self.worst_usd)
+        except BaseException:
             self.budget.settle(of_question, Decimal(0))
             raise
         self._of_question = of_question
 
-    def _settle(self, cost: Decimal | None) -> None:
-        of_question, of_day = self._of_question, self._of_day
-        self._of_question = self._of_day = Decimal(0)
+    def attempt_ended(self, attempt: CloudAttempt) -> Permission | None:
+        """Settle its reservations; the permission to try again, where that may be."""
+        self.budget.counted.add((attempt.idempotency_key, attempt.attempt))
+        cost = attempt_cost(attempt, self.prices)
+        of_question, of_day = self._taken()
         self.budget.settle(of_question, cost)
         self.day.settle(of_day, cost)
+        self._next = replace(self._next, number=attempt.attempt + 1)
+        ended = attempt.outcome in (AttemptOutcome.OK, AttemptOutcome.CANCELLED)
+        return None if ended else self.reserve
+
+    async def close(self) -> None:
+        """Give back what no attempt has used."""
+        of_question, of_day = self._taken()
+        self.budget.settle(of_question, Decimal(0))
+        await self.day.release(self._next, of_day)
+
+    def _taken(self) -> tuple[Decimal, Decimal]:
+        taken = self._of_question, self._of_day
+        self._of_question = self._of_day = Decimal(0)
+        return taken
 
 
 def attempt_cost(attempt: CloudAttempt, prices: PriceBook) -> Decimal | None:
@@ -284,4 +345,5 @@ def ledger_entry(
         call_key=attempt.idempotency_key,
         attempt=attempt.attempt,
         created_at=time.time(),
+        completion_id=attempt.completion_id,
     )

@@ -61,8 +61,8 @@ class Options:
     stop_early: bool = False
     """Stop reading once the answer is certain enough by `target`; the reply says what was read."""
     rung: Rung | None = None
-    """Buy exactly this rung, whatever the chances: the user wants it. None lets the router choose.
-    """
+    """Buy exactly this rung, whatever the chances: the user wants it; `local` keeps the workers'
+    answer and buys nothing. None lets the router choose."""
     effort: Effort = Effort.NONE
     """How long the workers reason over each chunk, where the model can."""
     fresh: bool = False
@@ -71,7 +71,8 @@ class Options:
     @property
     def may_ask_cloud(self) -> bool:
         """Whether these wishes leave any way to the cloud."""
-        return self.strategy is not StrategyName.LOCAL and self.privacy is not Rung.LOCAL
+        stays = Rung.LOCAL in (self.privacy, self.rung)
+        return self.strategy is not StrategyName.LOCAL and not stays
 
     def check(self) -> None:
         """Raise BadRequest for wishes that contradict one another."""
@@ -89,8 +90,6 @@ class Options:
             raise BadRequest(f"rung is for the strategy ladder, not for `{self.strategy}`.")
         if self.rung is not None and self.stop_early:
             raise BadRequest("stop_early and rung exclude one another: leave one of them out.")
-        if self.rung is Rung.LOCAL:
-            raise BadRequest("rung names what to buy; for `local` use the strategy local.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,14 +97,21 @@ class Question:
     """One question of one or more documents."""
 
     text: str
+    """As the models get it: with what it leans on, where it follows another."""
     document_ids: tuple[str, ...]
     options: Options = field(default_factory=Options)
+    asked: str | None = None
+    """As its asker wrote it; None where that is `text`."""
+    follows: str | None = None
+    """Id of the question that it goes on from."""
 
     def to_json(self) -> dict[str, Any]:
         """As kept in the store and shown by the faces."""
         cap, value = self.options.max_cost_usd, self.options.value_usd
         return {
             "question": self.text,
+            "asked": self.asked,
+            "follows": self.follows,
             "documents": list(self.document_ids),
             "strategy": self.options.strategy.value,
             "privacy": self.options.privacy.value,
@@ -140,7 +146,11 @@ class Question:
             fresh=data.get("fresh", False),
         )
         return Question(
-            text=data["question"], document_ids=tuple(data["documents"]), options=options
+            text=data["question"],
+            document_ids=tuple(data["documents"]),
+            options=options,
+            asked=data.get("asked"),
+            follows=data.get("follows"),
         )
 
     def fingerprint(self, **models: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from minions.chat.wrapping import unwrapped, without_notes
 from minions.errors import BadRequest
 from workers import Message, Role
 
@@ -20,6 +21,12 @@ MAX_CONTEXT_CHARS = 300
 
 _OPENS_ON_BEFORE = re.compile(r"^\W*(?:what about|how about)\b", re.IGNORECASE)
 _GOES_ON = re.compile(r"^\W*(?:and|but|so|or|also|then|why|why not)\b", re.IGNORECASE)
+_WHOLE = re.compile(
+    r"^\W*\w+\W+(?:who|what|when|where|which|how|is|are|was|were|does|do|did|can|must|may)\b"
+    r"(?:\W+\w+){4}",
+    re.IGNORECASE,
+)
+"""A question of its own after the first word."""
 _POINTS_BACK = re.compile(
     r"\b(?:it|its|they|them|theirs?|he|him|his|she|hers?|the (?:same|former|latter|above|previous|"
     r"others?))\b"
@@ -57,8 +64,15 @@ def set_long_texts_apart(
     said: Sequence[Said], limit_tokens: int, count: Callable[[str], int]
 ) -> list[Said]:
     """Texts of users and systems over the limit become attachments; a question in the first or the
-    last paragraph stays where it is."""
-    return [_set_apart(one, number, limit_tokens, count) for number, one in enumerate(said, 1)]
+    last paragraph stays where it is, and what a chat page has put around it goes."""
+    bare = [replace(one, message=_bare(one.message)) for one in said]
+    return [_set_apart(one, number, limit_tokens, count) for number, one in enumerate(bare, 1)]
+
+
+def _bare(message: Message) -> Message:
+    if message.role is not Role.USER:
+        return message
+    return replace(message, content=without_notes(message.content))
 
 
 def _set_apart(said: Said, number: int, limit_tokens: int, count: Callable[[str], int]) -> Said:
@@ -69,15 +83,23 @@ def _set_apart(said: Said, number: int, limit_tokens: int, count: Callable[[str]
         return said
     if count(message.content) <= limit_tokens:
         return said
-    question, text = _split(message.content)
-    attached = Attachment(name=f"message-{number}.txt", data=text.encode(errors="replace"))
+    question, texts = _split(message.content, f"message-{number}.txt")
+    attached = [Attachment(name=name, data=text.encode(errors="replace")) for name, text in texts]
     return Said(
-        message=replace(message, content=question), attachments=(*said.attachments, attached)
+        message=replace(message, content=question), attachments=(*said.attachments, *attached)
     )
 
 
-def _split(content: str) -> tuple[str, str]:
-    """(question, text) of a long message; the question is empty where none stands apart."""
+def _split(content: str, name: str) -> tuple[str, Sequence[tuple[str, str]]]:
+    """(question, named texts) of a long message; the question is empty where none stands apart."""
+    wrapped = unwrapped(content)
+    if wrapped is not None:
+        return wrapped.question, wrapped.sources
+    question, text = _question_and_text(content)
+    return question, [(name, text)]
+
+
+def _question_and_text(content: str) -> tuple[str, str]:
     marked = _MARKED_QUESTION.search(content)
     if marked is not None:
         return marked.group(1).strip(), content[: marked.start()] + content[marked.end() :]
@@ -116,7 +138,7 @@ def leans(question: str) -> bool:
     n_words = len(question.split())
     if n_words < _FEW_WORDS or _OPENS_ON_BEFORE.search(question):
         return True
-    if n_words <= _SHORT_WORDS and _GOES_ON.search(question):
+    if n_words <= _SHORT_WORDS and _GOES_ON.search(question) and not _WHOLE.search(question):
         return True
     return n_words <= _LONG_WORDS and _POINTS_BACK.search(question) is not None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from minions.asking import CHAT_KIND, Desk
 from minions.chat.routing import Forecaster
 from minions.chat.session import ChatSession
-from minions.chat.turn import ChatReply, Turn
+from minions.chat.turn import ChatReply, Turn, kept_json, kept_reply
 from minions.errors import BadRequest, Cancelled, MinionsError, WorkerFailed
 from minions.question import Question
 from minions.store.model import RunRecord, RunStatus
@@ -53,8 +53,9 @@ class ChatDesk:
             async with self._outcome_recorded(record):
                 session = await self._session(record, turn, trace, say)
                 reply = await session.answer()
-                facts = dict(reply.reply)
-                await self.desk.store.update_run(record.run_id, RunStatus.FINISHED, reply=facts)
+                await self.desk.store.update_run(
+                    record.run_id, RunStatus.FINISHED, reply=kept_json(reply)
+                )
                 return reply
         finally:
             await self.desk.store.put_trace(record.run_id, trace.to_json())
@@ -70,13 +71,29 @@ class ChatDesk:
                 "minions-local, or set cloud_api to chat."
             )
 
-    async def accept(self, turn: Turn) -> RunRecord:
-        """Put the turn on record. Raises BadRequest for one that can't be answered."""
+    async def accept(self, turn: Turn, run_id: str | None = None) -> RunRecord:
+        """Put the turn on record. Under a given `run_id` it is the same turn however often it
+        comes: one that was answered is returned as it is, any other is begun again, and what its
+        cloud calls brought is not paid for anew. Raises BadRequest for one that can't be answered.
+        """
         self._check(turn)
-        run_id = f"run_{uuid.uuid4().hex[:24]}"
+        record = await self.desk.store.open_run(self._record(turn, run_id))
+        if record.status in (RunStatus.RUNNING, RunStatus.FINISHED):
+            return record
+        await self.desk.store.update_run(record.run_id, RunStatus.RUNNING)
+        return await self.desk.store.get_run(record.run_id)
+
+    async def kept(self, record: RunRecord) -> ChatReply:
+        """The reply to a turn that was answered before."""
+        if record.reply is None:
+            raise ValueError(f"the turn {record.run_id} has no reply")
+        return kept_reply(record.run_id, record.reply, await self.desk.store.ledger(record.run_id))
+
+    def _record(self, turn: Turn, run_id: str | None) -> RunRecord:
+        run_id = run_id or f"run_{uuid.uuid4().hex[:24]}"
         question = Question(text=turn.question, document_ids=(), options=turn.options)
         now = time.time()
-        record = RunRecord(
+        return RunRecord(
             run_id=run_id,
             fingerprint=f"{CHAT_KIND}_{run_id}",
             status=RunStatus.RUNNING,
@@ -87,7 +104,6 @@ class ChatDesk:
             updated_at=now,
             owner=turn.owner,
         )
-        return await self.desk.store.open_run(record)
 
     async def _session(
         self, record: RunRecord, turn: Turn, trace: Trace, say: Callable[[str], None]

@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
+from minions.chat.wrapping import without_notes
+
 MAX_TITLE_WORDS = 6
 MAX_TAGS = 3
 MIN_TAG_CHARS = 5
@@ -50,7 +52,8 @@ def _said_by_user(history: str) -> list[str]:
     """The user's messages of a history, in order."""
     _, *turns = _TURN.split(history)
     roles, texts = turns[::2], turns[1::2]
-    return [text.strip() for role, text in zip(roles, texts, strict=True) if role == "USER"]
+    said = [text for role, text in zip(roles, texts, strict=True) if role == "USER"]
+    return [without_notes(text).strip() for text in said]
 
 
 def _title(said: list[str]) -> str:

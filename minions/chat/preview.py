@@ -12,6 +12,7 @@ from minions.cloud.model import (
     CloudRequest,
     CloudResponse,
     DeltaSink,
+    Permission,
 )
 
 BEGUN_ANEW = "\n\n[The answer broke off here and was begun anew.]\n\n"

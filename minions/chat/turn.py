@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from minions.question import Options, StrategyName
@@ -111,3 +111,30 @@ class ChatReply:
             return None
         told = {name: value for name, value in self.reply.items() if name != "answer"}
         return {"question_id": self.run_id, "answered_by": self.model, **told}
+
+
+_BESIDE = ("answered_by", "finish_reason", "tool_calls")
+"""What the record of a turn has beside its `reply`, to give it again."""
+
+
+def kept_json(reply: ChatReply) -> dict[str, Any]:
+    """A reply as the record of its turn keeps it."""
+    return {
+        **reply.reply,
+        "answered_by": reply.model,
+        "finish_reason": reply.finish_reason,
+        "tool_calls": [asdict(call) for call in reply.tool_calls],
+    }
+
+
+def kept_reply(run_id: str, kept: Mapping[str, Any], entries: Iterable[LedgerEntry]) -> ChatReply:
+    """The reverse of `kept_json`; its usage is that of the turn's ledger rows."""
+    return ChatReply(
+        run_id=run_id,
+        model=kept["answered_by"],
+        text=kept["answer"] or "",
+        finish_reason=kept["finish_reason"],
+        tool_calls=tuple(ToolCall(**call) for call in kept["tool_calls"]),
+        usage=TokensUsed.of(entries),
+        reply={name: value for name, value in kept.items() if name not in _BESIDE},
+    )

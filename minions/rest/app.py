@@ -27,7 +27,6 @@ from minions.rest import (
 )
 from minions.rest.errors import add_errors
 from minions.rest.office import Office
-from minions.rest.openai_shelf import ResponseShelf
 from minions.rest.page import mount_page
 from minions.rest.rates import RateLimits
 from minions.rest.requests import RequestRecords
@@ -85,7 +84,6 @@ def create_app(settings: Settings, *, loopback: bool = True) -> FastAPI:
     )
     api.state.needs_key = not loopback
     api.state.rates = RateLimits()
-    api.state.responses = ResponseShelf()
     _limit_bodies(api, read_limits(settings).max_bytes + FORM_BYTES)
     _add_middleware(api, meters, loopback=loopback)
     add_errors(api)

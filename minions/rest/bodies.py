@@ -123,9 +123,17 @@ class QuestionBase(BaseModel):
     stop_early: bool = Field(
         default=False, description="Stop reading once the answer is certain enough by `target`."
     )
-    rung: Rung | None = Field(default=None, description="Buy exactly this rung.")
+    rung: Rung | None = Field(
+        default=None, description="Buy exactly this rung; `local` buys nothing."
+    )
     effort: Effort = Field(default=Effort.NONE, description="How long the workers reason.")
     fresh: bool = Field(default=False, description="Read again what was read before.")
+    follows: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Id of the question that this one goes on from. Where it leans on that one "
+        '("and who pays?"), what was asked and answered there comes along.',
+    )
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:

@@ -33,6 +33,23 @@ async def claimed_id(
     """The id for what `request` makes: the same for the same key; None without one.
 
     Raises KeyReused when the key came with another request before."""
+    standing = await claimed(store, owner, key, request, prefix)
+    return None if standing is None else standing.resource_id
+
+
+def number_of(claim: Claim | None) -> str:
+    """What the ids of all that a request makes have in common, after their prefix."""
+    return uuid.uuid4().hex[:24] if claim is None else claim.resource_id.partition("_")[2]
+
+
+async def claimed(
+    store: ServiceStore,
+    owner: str,
+    key: str | None,
+    request: str | bytes,
+    prefix: str = "run",
+) -> Claim | None:
+    """What `claimed_id` names, with the time of the first request."""
     if key is None:
         return None
     content = request.encode(errors="surrogatepass") if isinstance(request, str) else request
@@ -48,4 +65,4 @@ async def claimed_id(
         raise KeyReused(
             "This Idempotency-Key came with another request before. Use a new key for each request."
         )
-    return standing.resource_id
+    return standing

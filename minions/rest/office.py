@@ -28,6 +28,8 @@ LEAVE_GRACE_S = 2.0
 """Who left a stream may come back so long, as browsers do after a lost connection, before the work
 for that question is cancelled."""
 RETRY_AFTER_S = 5.0
+END_AFTER_S = 0.01
+"""Who waits for an answer gets it first; what is told of its end can come so much later."""
 MAX_UPLOADS = 8
 
 Work = asyncio.Task[Reply | ChatReply | None]
@@ -90,14 +92,14 @@ class Office:
         finally:
             self.n_entering -= 1
 
-    def start(self, record: RunRecord, *, background: bool = False) -> Work:
+    def start(self, record: RunRecord, *, background: bool = False, is_new: bool = False) -> Work:
         """Work on a run, once however often it is asked for. With `background` it goes on though
-        nobody follows it any more."""
+        nobody follows it any more; a new one was never worked on anywhere."""
         if background:
             self._background.add(record.run_id)
         task = self.tasks.get(record.run_id)
         if task is None:
-            self.events.expect(record.run_id)
+            self.events.expect(record.run_id, is_new=is_new)
             task = asyncio.create_task(self._work(record))
             self.tasks[record.run_id] = task
             task.add_done_callback(lambda done: self._forget(record.run_id, done))
@@ -194,8 +196,9 @@ class Office:
         return observe
 
     async def _end(self, run_id: str) -> None:
-        """Beside the answer, which need not wait for it: tell who follows, and count."""
+        """Soon after the answer, which need not wait for it: tell who follows, and count."""
         try:
+            await asyncio.sleep(END_AFTER_S)
             await self._tell_end(run_id)
         finally:
             self._given_up.discard(run_id)

@@ -11,12 +11,13 @@ from minions.chat.conversation import Attachment, Said, question_of, set_long_te
 from minions.chat.housekeeping import housekeeping_reply
 from minions.chat.turn import DEFAULT_OUTPUT_TOKENS, ChatReply, TokensUsed, Turn
 from minions.cloud.tokens import count_tokens
-from minions.errors import BadRequest, Cancelled, DocumentTooLarge
+from minions.errors import BadRequest, Cancelled, DocumentTooLarge, NotFound
 from minions.question import Question
 from minions.rest.bodies import MAX_DOCUMENTS, MAX_QUESTION_CHARS
 from minions.rest.office import Office
 from minions.rest.openai_wishes import worker_name
 from minions.store.model import RunRecord, RunStatus
+from minions.store.rules import DOCUMENT_DELETED, UNFINISHED
 from workers import Role
 
 NO_ANSWER = "The documents don't answer this."
@@ -44,11 +45,14 @@ class Prepared:
     said: tuple[Said, ...]
     """The conversation, with every attachment in the store."""
     work: Work
+    documents: tuple[str, ...] = ()
+    """What it is answered from."""
 
 
-async def prepare(office: Office, asked: Asked) -> Prepared:
+async def prepare(office: Office, asked: Asked, run_id: str | None = None) -> Prepared:
     """Read the files, accept the question. Raises whatever is wrong with the request, so that its
-    status tells it, also where the answer is to be streamed."""
+    status tells it, also where the answer is to be streamed. With a `run_id` the same request is
+    answered once, however often it comes."""
     done = _housekeeping(asked)
     if done is not None:
         return Prepared(said=asked.said, work=partial(_say_at_once, done))
@@ -59,9 +63,10 @@ async def prepare(office: Office, asked: Asked) -> Prepared:
     ids = tuple(dict.fromkeys([*asked.documents, *(i for i in attached if i is not None)]))
     turn = replace(asked.turn, messages=tuple(one.message for one in kept))
     if not ids:
-        return Prepared(said=kept, work=partial(_converse, office, turn))
-    record = await _accept(office, turn, kept, ids)
-    return Prepared(said=kept, work=partial(_ask_documents, office, turn, record))
+        return Prepared(said=kept, work=partial(_converse, office, turn, run_id))
+    record = await _accept(office, turn, kept, ids, run_id)
+    work = partial(_ask_documents, office, turn, record)
+    return Prepared(said=kept, documents=ids, work=work)
 
 
 def _housekeeping(asked: Asked) -> str | None:
@@ -76,11 +81,24 @@ async def _say_at_once(text: str, say: Say) -> ChatReply:
     return ChatReply(run_id=None, model="rules", text=text, finish_reason="stop")
 
 
-async def _converse(office: Office, turn: Turn, say: Say) -> ChatReply:
+async def _converse(office: Office, turn: Turn, run_id: str | None, say: Say) -> ChatReply:
+    if run_id is None:
+        return await _answer(office, turn, None, say)
+    # Who sends the same request meanwhile waits for its answer, also at another process.
+    async with office.app.desk.locks(run_id):
+        return await _answer(office, turn, run_id, say)
+
+
+async def _answer(office: Office, turn: Turn, run_id: str | None, say: Say) -> ChatReply:
+    chat = office.app.chat
     with office.room():
-        record = await office.app.chat.accept(turn)
+        record = await chat.accept(turn, run_id)
+    if record.status is RunStatus.FINISHED:
+        reply = await chat.kept(record)
+        say(reply.text)
+        return reply
     async with office.attending(record.run_id):
-        return await office.app.chat.work(record, turn, say)
+        return await chat.work(record, turn, say)
 
 
 async def _keep(office: Office, said: Said, owner: str) -> Said:
@@ -102,7 +120,11 @@ async def _kept_file(office: Office, file: Attachment, owner: str) -> Attachment
 
 
 async def _accept(
-    office: Office, turn: Turn, said: Sequence[Said], document_ids: tuple[str, ...]
+    office: Office,
+    turn: Turn,
+    said: Sequence[Said],
+    document_ids: tuple[str, ...],
+    run_id: str | None,
 ) -> RunRecord:
     """The run of a question about documents. Raises BadRequest for what can't be one."""
     if turn.tool_choice not in ("auto", "none"):
@@ -122,18 +144,31 @@ async def _accept(
         )
     question = Question(text=text, document_ids=document_ids, options=turn.options)
     with office.room():
-        record = await office.app.desk.accept(question, turn.owner)
-        office.start(record)
+        record = await office.app.desk.accept(question, turn.owner, run_id)
+        record = await _begun_again(office, record)
+        if record.status in UNFINISHED:
+            office.start(record)
     return record
 
 
+async def _begun_again(office: Office, record: RunRecord) -> RunRecord:
+    """A question that failed, or was given up with its client, and now comes once more."""
+    if record.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
+        return record
+    await office.app.store.update_run(record.run_id, RunStatus.QUEUED)
+    return await office.app.store.get_run(record.run_id)
+
+
 async def _ask_documents(office: Office, turn: Turn, record: RunRecord, say: Say) -> ChatReply:
-    async with office.followed(record.run_id):
-        await asyncio.shield(office.start(record))
+    if record.status in UNFINISHED:
+        async with office.followed(record.run_id):
+            await asyncio.shield(office.start(record))
     store = office.app.store
     run = await store.get_run(record.run_id)
     if run.status is not RunStatus.FINISHED or run.reply is None:
         raise Cancelled(f"Question {run.run_id} was {run.status}, not answered.")
+    if DOCUMENT_DELETED["message"] in run.reply["warnings"]:
+        raise NotFound("A document of this question was deleted, and the answer with it.")
     reply = {**run.reply, "warnings": [*run.reply["warnings"], *_without_effect(turn)]}
     text = reply["answer"] or NO_ANSWER
     say(text)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -17,6 +16,7 @@ from minions.chat.turn import DEFAULT_OUTPUT_TOKENS, ChatReply, TokensUsed, Turn
 from minions.errors import BadRequest
 from minions.rest.access import Asking
 from minions.rest.errors import ERRORS
+from minions.rest.idempotency import IdempotencyKey, claimed, number_of
 from minions.rest.office import OfficeOf
 from minions.rest.openai_answer import Asked, prepare
 from minions.rest.openai_parts import (
@@ -187,8 +187,9 @@ class _Head:
     model: str
     base_url: str
     """Of this service, for the links of citations."""
-    completion_id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex[:24]}")
-    created: int = field(default_factory=lambda: int(time.time()))
+    completion_id: str
+    created: int
+    """Unix time; of the first request under an idempotency key."""
 
     def of(self, kind: str) -> dict[str, Any]:
         return {
@@ -200,11 +201,25 @@ class _Head:
 
 
 @router.post("/v1/chat/completions", response_model=None, responses=ANSWERS)
-async def complete(request: Request, office: OfficeOf, caller: Asking, body: ChatBody) -> Response:
+async def complete(
+    request: Request,
+    office: OfficeOf,
+    caller: Asking,
+    body: ChatBody,
+    key: IdempotencyKey = None,
+) -> Response:
     """The next turn of a conversation, by the local model or the cloud, whichever pays off; with
     files or long texts in it, an answer from them with citations. The receipt is in `minions`."""
-    prepared = await prepare(office, body.asked(caller.owner, office.app.settings))
-    head = _Head(model=body.model, base_url=str(request.base_url).rstrip("/"))
+    claim = await claimed(office.app.store, caller.owner, key, f"chat {body.model_dump_json()}")
+    number = number_of(claim)
+    asked = body.asked(caller.owner, office.app.settings)
+    prepared = await prepare(office, asked, None if claim is None else claim.resource_id)
+    head = _Head(
+        model=body.model,
+        base_url=str(request.base_url).rstrip("/"),
+        completion_id=f"chatcmpl-{number}",
+        created=int(time.time() if claim is None else claim.created_at),
+    )
     answering = Answering(work=prepared.work)
     if not body.stream:
         return JSONResponse(completion_json(head, await answering.whole(request)))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
 
@@ -16,6 +15,7 @@ from minions.chat.conversation import Said
 from minions.chat.turn import DEFAULT_OUTPUT_TOKENS, ChatReply, TokensUsed, Turn
 from minions.rest.access import Asking, Seeing
 from minions.rest.errors import ERRORS
+from minions.rest.idempotency import IdempotencyKey, claimed, number_of
 from minions.rest.office import OfficeOf
 from minions.rest.openai_answer import Asked, Prepared, prepare
 from minions.rest.openai_items import (
@@ -45,15 +45,6 @@ from workers import Message, Role
 router = APIRouter(prefix="/v1/responses", tags=["openai"], responses=ERRORS)
 MAX_ITEMS = 2000
 ResponseId = Annotated[str, Path(max_length=200, examples=["resp_0123456789abcdef01234567"])]
-
-
-def shelf_of(request: Request) -> ResponseShelf:
-    """The responses of this service."""
-    shelf: ResponseShelf = request.app.state.responses
-    return shelf
-
-
-ShelfOf = Annotated[ResponseShelf, Depends(shelf_of)]
 
 
 class Reasoning(Strict):
@@ -140,8 +131,9 @@ class _Draft:
     prepared: Prepared
     owner: str
     shelf: ResponseShelf
-    response_id: str = field(default_factory=lambda: f"resp_{uuid.uuid4().hex[:24]}")
-    created_at: int = field(default_factory=lambda: int(time.time()))
+    response_id: str
+    created_at: int
+    """Unix time; of the first request under an idempotency key."""
 
     def head(self) -> dict[str, Any]:
         """All fields but those of the answer, as before it is there."""
@@ -176,7 +168,7 @@ class _Draft:
     def effort(self) -> str | None:
         return self.body.reasoning.effort if self.body.reasoning else None
 
-    def finish(self, reply: ChatReply) -> dict[str, Any]:
+    async def finish(self, reply: ChatReply) -> dict[str, Any]:
         """The finished response, put on the shelf if it is to be stored."""
         cut = reply.finish_reason in ("length", "content_filter")
         reason = "max_output_tokens" if reply.finish_reason == "length" else "content_filter"
@@ -189,7 +181,8 @@ class _Draft:
             "minions": reply.facts(),
         }
         if self.body.store is not False:
-            self.shelf.put(self.owner, self.response_id, Shelved(body=done, said=self._all(reply)))
+            shelved = Shelved(body=done, said=self._all(reply), documents=self.prepared.documents)
+            await self.shelf.put(self.owner, self.response_id, shelved)
         return done
 
     def _all(self, reply: ChatReply) -> tuple[Said, ...]:
@@ -201,34 +194,48 @@ class _Draft:
 
 @router.post("", response_model=None, responses=ANSWERS)
 async def respond(
-    request: Request, office: OfficeOf, caller: Asking, shelf: ShelfOf, body: ResponsesBody
+    request: Request,
+    office: OfficeOf,
+    caller: Asking,
+    body: ResponsesBody,
+    key: IdempotencyKey = None,
 ) -> Response:
     """As chat completions, with a memory: `previous_response_id` goes on from a stored response."""
+    store, shelf = office.app.store, ResponseShelf(store=office.app.store)
+    claim = await claimed(store, caller.owner, key, f"response {body.model_dump_json()}")
     earlier: tuple[Said, ...] = ()
     if body.previous_response_id is not None:
-        earlier = shelf.get(caller.owner, body.previous_response_id).said
-    prepared = await prepare(office, body.asked(caller.owner, office.app.settings, earlier))
-    draft = _Draft(body=body, prepared=prepared, owner=caller.owner, shelf=shelf)
-    answering = Answering(work=prepared.work)
+        earlier = (await shelf.get(caller.owner, body.previous_response_id)).said
+    asked = body.asked(caller.owner, office.app.settings, earlier)
+    draft = _Draft(
+        body=body,
+        prepared=await prepare(office, asked, None if claim is None else claim.resource_id),
+        owner=caller.owner,
+        shelf=shelf,
+        response_id=f"resp_{number_of(claim)}",
+        created_at=int(time.time() if claim is None else claim.created_at),
+    )
+    answering = Answering(work=draft.prepared.work)
     if not body.stream:
-        return JSONResponse(draft.finish(await answering.whole(request)))
+        return JSONResponse(await draft.finish(await answering.whole(request)))
     await answering.begin()
     events = _stream(draft, answering)
     return StreamingResponse(events, media_type=MEDIA_TYPE, headers=HEADERS)
 
 
 @router.get("/{response_id}")
-async def get_response(caller: Seeing, shelf: ShelfOf, response_id: ResponseId) -> dict[str, Any]:
+async def get_response(office: OfficeOf, caller: Seeing, response_id: ResponseId) -> dict[str, Any]:
     """A stored response."""
-    return shelf.get(caller.owner, response_id).body
+    shelf = ResponseShelf(store=office.app.store)
+    return (await shelf.get(caller.owner, response_id)).body
 
 
 @router.delete("/{response_id}")
 async def delete_response(
-    caller: Asking, shelf: ShelfOf, response_id: ResponseId
+    office: OfficeOf, caller: Asking, response_id: ResponseId
 ) -> dict[str, Any]:
     """Forget a stored response. What it cost stays on the books."""
-    shelf.delete(caller.owner, response_id)
+    await ResponseShelf(store=office.app.store).delete(caller.owner, response_id)
     return {"id": response_id, "object": "response", "deleted": True}
 
 
@@ -240,7 +247,7 @@ async def _stream(draft: _Draft, answering: Answering) -> AsyncIterator[str]:
         async for piece in answering.pieces():
             for line in events.say(piece):
                 yield line
-        done = draft.finish(answering.reply())
+        done = await draft.finish(answering.reply())
     except Exception as error:  # noqa: BLE001 - the status is sent: an event must tell it
         yield events.fail(draft.head(), error)
         return

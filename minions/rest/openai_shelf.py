@@ -1,15 +1,16 @@
-"""Responses that clients may come back to by id: the newest of this process, in memory."""
+"""Responses that clients may come back to by id, in the store: they outlive the process."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from minions.chat.conversation import Said
 from minions.errors import NotFound
-
-MAX_RESPONSES = 1000
+from minions.store.codec import from_plain, to_plain
+from minions.store.rules import RESPONSE_DAYS
+from minions.store.service import ServiceStore, StoredResponse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,33 +20,49 @@ class Shelved:
     body: dict[str, Any]
     said: tuple[Said, ...]
     """Without instructions: they are not carried over. Files are kept by their ids only."""
+    documents: tuple[str, ...] = ()
+    """What it was answered from: it is forgotten with any of them."""
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResponseShelf:
-    """Keeps the newest responses; the one that was put there first goes first."""
+    """The responses of all owners, each shown to its own."""
 
-    max_responses: int = MAX_RESPONSES
-    _kept: OrderedDict[tuple[str, str], Shelved] = field(default_factory=OrderedDict, init=False)
+    store: ServiceStore
 
-    def put(self, owner: str, response_id: str, shelved: Shelved) -> None:
-        """Keep a response for its owner."""
-        self._kept[owner, response_id] = shelved
-        while len(self._kept) > self.max_responses:
-            self._kept.popitem(last=False)
-
-    def get(self, owner: str, response_id: str) -> Shelved:
-        """Raises NotFound for what is not there, or belongs to others."""
-        found = self._kept.get((owner, response_id))
-        if found is None:
-            raise NotFound(
-                f"There is no response {response_id} here: it was not stored, was deleted, or is "
-                f"older than the newest {self.max_responses} since the service started. Send the "
-                "whole conversation instead."
+    async def put(self, owner: str, response_id: str, shelved: Shelved) -> None:
+        """Keep a response for its owner; the same id again is kept as it was."""
+        await self.store.put_response(
+            StoredResponse(
+                response_id=response_id,
+                owner=owner,
+                body=shelved.body,
+                said=tuple(to_plain(one) for one in shelved.said),
+                document_ids=shelved.documents,
+                created_at=time.time(),
             )
-        return found
+        )
 
-    def delete(self, owner: str, response_id: str) -> None:
+    async def get(self, owner: str, response_id: str) -> Shelved:
+        """Raises NotFound for what is not there, or belongs to others."""
+        try:
+            kept = await self.store.get_response(response_id, owner)
+        except NotFound as error:
+            raise _not_here(response_id) from error
+        said = tuple(from_plain(Said, one) for one in kept.said)
+        return Shelved(body=kept.body, said=said, documents=kept.document_ids)
+
+    async def delete(self, owner: str, response_id: str) -> None:
         """Forget a response. Raises NotFound."""
-        self.get(owner, response_id)
-        del self._kept[owner, response_id]
+        try:
+            await self.store.delete_response(response_id, owner)
+        except NotFound as error:
+            raise _not_here(response_id) from error
+
+
+def _not_here(response_id: str) -> NotFound:
+    return NotFound(
+        f"There is no response {response_id} here: it was not stored, was deleted (itself or a "
+        f"document of it), or is older than {RESPONSE_DAYS} days. Send the whole conversation "
+        "instead."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -14,12 +15,13 @@ from minions.question import Options, Question, StrategyName
 from minions.rest.access import Asking, Caller
 from minions.rest.bodies import BuyBody, InlineDocument, QuestionBase, QuestionBody
 from minions.rest.errors import ERRORS, MAY_FAIL
+from minions.rest.following import following, own_run
 from minions.rest.idempotency import IdempotencyKey, claimed_id
 from minions.rest.listing import WantedOf, list_json
 from minions.rest.office import Office, OfficeOf, Work
-from minions.store.errors import unknown
 from minions.store.model import RunRecord
 from minions.store.rules import UNFINISHED
+from router import Rung
 
 router = APIRouter(prefix="/v1/questions", tags=["questions"], responses=ERRORS)
 QuestionId = Annotated[str, Path(max_length=200, examples=["run_0123456789abcdef01234567"])]
@@ -38,13 +40,14 @@ async def ask(
     key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Ask. 202 with an id to fetch or to follow, or, with `wait`, 200 with the reply."""
+    began = time.time()
     with office.room():
         claimed = await claimed_id(
             office.app.store, caller.owner, key, body.model_dump_json(), "run"
         )
         question = await question_of(office.app, caller.owner, body)
         record = await office.app.desk.accept(question, caller.owner, claimed)
-        task = _started(office, record, background=body.background)
+        task = _started(office, record, began, background=body.background)
     response.headers["Location"] = f"/v1/questions/{record.run_id}"
     if body.wait:
         await answered(office, request, record.run_id, task)
@@ -95,6 +98,7 @@ async def buy(
     key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Ask the same once more, and climb to a rung at once. What was read is not read again."""
+    began = time.time()
     asked = await run_of(office, caller, question_id)
     wanted = f"{asked.run_id} {body.rung}"
     with office.room():
@@ -102,7 +106,7 @@ async def buy(
         question = climbing(Question.from_json(asked.question), body)
         record = await office.app.desk.accept(question, caller.owner, claimed)
         # A purchase that was clicked goes on though the page is closed: it is paid for.
-        _started(office, record, background=True)
+        _started(office, record, began, background=True)
     response.headers["Location"] = f"/v1/questions/{record.run_id}"
     return run_json(await office.app.store.get_run(record.run_id), office)
 
@@ -110,6 +114,10 @@ async def buy(
 def climbing(question: Question, body: BuyBody) -> Question:
     """The same question, to be answered at this rung. Raises Contradiction past its own ceiling."""
     options = question.options
+    if body.rung is Rung.LOCAL:
+        raise Contradiction(
+            "The rung `local` costs nothing and can't be bought: name a higher one."
+        )
     if not options.privacy.allows(body.rung):
         raise Contradiction(
             f"The question was asked with the privacy ceiling `{options.privacy}`, so the rung "
@@ -123,10 +131,7 @@ def climbing(question: Question, body: BuyBody) -> Question:
 
 async def run_of(office: Office, caller: Caller, question_id: str) -> RunRecord:
     """The caller's question. Raises NotFound, also for what belongs to others."""
-    run = await office.app.store.get_run(question_id)
-    if run.owner != caller.owner:
-        raise unknown("run", question_id)
-    return run
+    return await own_run(office.app.store, caller.owner, question_id)
 
 
 async def answered(office: Office, request: Request, run_id: str, task: Work | None) -> None:
@@ -148,22 +153,27 @@ async def _client_left(request: Request) -> None:
         pass
 
 
-def _started(office: Office, record: RunRecord, *, background: bool) -> Work | None:
-    """The work for a record; None for one that has its outcome, which a repeated key may bring."""
+def _started(office: Office, record: RunRecord, began: float, *, background: bool) -> Work | None:
+    """The work for a record; None for one that has its outcome, which a repeated key may bring.
+    One that is younger than its request (`began`, Unix time) is new."""
     if record.status not in UNFINISHED:
         return None
-    return office.start(record, background=background)
+    return office.start(record, background=background, is_new=record.created_at >= began)
 
 
 async def question_of(app: App, owner: str, body: QuestionBase) -> Question:
     """What a body asks, with inline texts kept as documents of the owner. Raises NotFound."""
-    return _checked(
-        Question(
-            text=body.question.strip(),
-            document_ids=await _document_ids(app, owner, body),
-            options=_options(app, body),
-        )
+    asked = body.question.strip()
+    question = Question(
+        text=asked,
+        document_ids=await _document_ids(app, owner, body),
+        options=_options(app, body),
+        follows=body.follows,
     )
+    if body.follows is not None:
+        text = following(question, await own_run(app.store, owner, body.follows))
+        question = replace(question, text=text, asked=None if text == asked else asked)
+    return _checked(question)
 
 
 def _checked(question: Question) -> Question:

@@ -15,13 +15,16 @@ from minions.store.errors import unknown
 from minions.store.memory_service import MemoryService
 from minions.store.model import (
     LOCAL_OWNER,
+    DayCap,
     EgressEntry,
     LedgerEntry,
+    Reservation,
     RunRecord,
     RunStatus,
     SearchHit,
 )
 from minions.store.rules import (
+    CALL_S,
     DOCUMENT_DELETED,
     UNFINISHED,
     documents_of,
@@ -46,6 +49,7 @@ class MemoryStore(MemoryService):
         self._job_results: dict[str, dict[str, JobResult]] = {}
         self._cloud_responses: dict[tuple[str, str], CloudResponse] = {}
         self._ledger: dict[tuple[str, str, int], LedgerEntry] = {}
+        self._reservations: dict[tuple[str, str, int], Reservation] = {}
         self._egress: list[EgressEntry] = []
         self._traces: dict[str, dict[str, Any]] = {}
 
@@ -145,7 +149,8 @@ class MemoryStore(MemoryService):
         reply: dict[str, Any] | None = None,
         error: dict[str, Any] | None = None,
     ) -> None:
-        """Set the status; a reply or error of None leaves what is there. Raises NotFound."""
+        """Set the status; a reply or error of None leaves what is there, but what is finished has
+        no error. Raises NotFound."""
         run = self._known_run(run_id)
         rival = self._unfinished(run.fingerprint)
         if status in UNFINISHED and rival is not None and rival.run_id != run_id:
@@ -154,7 +159,7 @@ class MemoryStore(MemoryService):
             run,
             status=status,
             reply=run.reply if reply is None else reply,
-            error=run.error if error is None else error,
+            error=error or (None if status is RunStatus.FINISHED else run.error),
             updated_at=time.time(),
         )
         self._runs[run_id] = _copied(changed)
@@ -182,10 +187,13 @@ class MemoryStore(MemoryService):
             if job_id in wanted and result.status is not JobStatus.FAILED
         }
 
-    async def record_cloud_response(self, run_id: str, response: CloudResponse) -> None:
+    async def record_cloud_response(
+        self, run_id: str, response: CloudResponse, entries: Sequence[LedgerEntry] = ()
+    ) -> None:
         """A second answer to the same call is not kept. Raises NotFound."""
         self._known_run(run_id)
         self._cloud_responses.setdefault((run_id, response.idempotency_key), response)
+        await self.record_ledger(entries)
 
     async def cloud_response(self, run_id: str, idempotency_key: str) -> CloudResponse | None:
         """None when that call has no recorded answer in that run."""
@@ -203,6 +211,32 @@ class MemoryStore(MemoryService):
         return [
             entry for entry in self._ledger.values() if self._is_of(entry.run_id, run_id, owner)
         ]
+
+    async def reserve(self, wanted: Reservation, caps: Sequence[DayCap]) -> DayCap | None:
+        """The cap that would be passed; None when the money is set aside."""
+        for cap in caps:
+            if self._committed(cap.since, cap.owner) + wanted.nano_usd > cap.nano_usd:
+                return cap
+        self._reservations[wanted.run_id, wanted.call_key, wanted.attempt] = wanted
+        return None
+
+    async def release(self, unused: Reservation) -> None:
+        """It need not be there."""
+        self._reservations.pop((unused.run_id, unused.call_key, unused.attempt), None)
+
+    async def reservations(
+        self, *, run_id: str | None = None, since: float = 0.0
+    ) -> list[Reservation]:
+        """Those made since a Unix time, settled ones too; of one run or all."""
+        return [
+            one
+            for one in self._reservations.values()
+            if one.created_at >= since and run_id in (None, one.run_id)
+        ]
+
+    async def committed_nano_usd(self, since: float, owner: str | None = None) -> int:
+        """What cloud calls since a Unix time cost, with all that is set aside for others."""
+        return self._committed(since, owner)
 
     async def record_egress(self, entry: EgressEntry) -> None:
         """Raises NotFound for an unknown run: send nothing then."""
@@ -230,6 +264,25 @@ class MemoryStore(MemoryService):
     async def close(self) -> None:
         """Nothing to close; what is kept stays until the store itself goes."""
 
+    def _committed(self, since: float, owner: str | None) -> int:
+        rows = [
+            row
+            for row in self._ledger.values()
+            if row.kind == "cloud"
+            and row.created_at >= since
+            and self._is_of(row.run_id, None, owner)
+        ]
+        known = sum(row.cost_nano_usd or 0 for row in rows)
+        held = (one for one in self._reservations.values() if self._is_held(one, since))
+        return known + sum(one.nano_usd for one in held if self._is_of(one.run_id, None, owner))
+
+    def _is_held(self, one: Reservation, since: float) -> bool:
+        """Whether it counts among what calls since then come to."""
+        row = self._ledger.get((one.run_id, one.call_key, one.attempt))
+        if row is None:
+            return one.created_at >= since - CALL_S
+        return row.cost_nano_usd is None and row.created_at >= since
+
     def _is_of(self, run_id: str, wanted: str | None, owner: str | None) -> bool:
         of_owner = owner is None or (run_id in self._runs and self._runs[run_id].owner == owner)
         return wanted in (None, run_id) and of_owner
@@ -239,6 +292,11 @@ class MemoryStore(MemoryService):
             if collection.owner == owner:
                 left = tuple(kept for kept in collection.document_ids if kept != document_id)
                 self._collections[collection.collection_id] = replace(collection, document_ids=left)
+        self._responses = {
+            key: kept
+            for key, kept in self._responses.items()
+            if kept.owner != owner or document_id not in kept.document_ids
+        }
         for run in list(self._runs.values()):
             if run.owner == owner and document_id in documents_of(run.question):
                 self._runs[run.run_id] = _forgotten(run)

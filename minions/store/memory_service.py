@@ -10,8 +10,16 @@ from minions.errors import BadRequest
 from minions.store.errors import unknown
 from minions.store.listing import listed
 from minions.store.model import RunRecord
-from minions.store.rules import UNFINISHED
-from minions.store.service import ApiKey, Claim, Collection, Listed, RunEvent, Wanted
+from minions.store.rules import RESPONSE_S, UNFINISHED
+from minions.store.service import (
+    ApiKey,
+    Claim,
+    Collection,
+    Listed,
+    RunEvent,
+    StoredResponse,
+    Wanted,
+)
 from minions.store.summary import DocumentSummary, summarise
 
 
@@ -28,6 +36,7 @@ class MemoryService:
         self._collections: dict[str, Collection] = {}
         self._keys: dict[str, ApiKey] = {}
         self._claims: dict[tuple[str, str], Claim] = {}
+        self._responses: dict[str, StoredResponse] = {}
 
     async def check(self) -> None:
         """A dictionary can always be written."""
@@ -131,6 +140,27 @@ class MemoryService:
         self._keys[key_id] = replace(
             key, revoked_at=at if key.revoked_at is None else key.revoked_at
         )
+
+    async def put_response(self, response: StoredResponse) -> None:
+        """The same id again is kept as it was."""
+        oldest = response.created_at - RESPONSE_S
+        self._responses = {
+            key: kept for key, kept in self._responses.items() if kept.created_at >= oldest
+        }
+        ids = tuple(sorted(set(response.document_ids)))
+        self._responses.setdefault(response.response_id, replace(response, document_ids=ids))
+
+    async def get_response(self, response_id: str, owner: str) -> StoredResponse:
+        """Raises NotFound."""
+        found = self._responses.get(response_id)
+        if found is None or found.owner != owner:
+            raise unknown("response", response_id)
+        return found
+
+    async def delete_response(self, response_id: str, owner: str) -> None:
+        """Raises NotFound."""
+        await self.get_response(response_id, owner)
+        del self._responses[response_id]
 
     async def claim(self, claim: Claim) -> Claim:
         """The claim that stands under this owner and key."""

@@ -75,6 +75,32 @@ class LedgerEntry:
     """Idempotency key of the call; job id for local ones. (call_key, attempt) is unique."""
     attempt: int
     created_at: float
+    completion_id: str | None = None
+    """The provider's id of the completion; None for local calls and where none came."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reservation:
+    """Money set aside for one cloud attempt, before it is made. It holds until the attempt's row
+    with a known price is in the ledger; without one it counts as spent."""
+
+    run_id: str
+    call_key: str
+    attempt: int
+    nano_usd: int
+    """The worst that the attempt may cost."""
+    created_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DayCap:
+    """What the calls of a day may come to."""
+
+    nano_usd: int
+    since: float
+    """Unix time at which the day began."""
+    owner: str | None = None
+    """Whose calls count; None for everybody's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,7 +196,13 @@ class Store(Protocol):
         same id is the same work, so it need not be done again. Failed ones are not among them."""
         ...
 
-    async def record_cloud_response(self, run_id: str, response: CloudResponse) -> None: ...
+    async def record_cloud_response(
+        self, run_id: str, response: CloudResponse, entries: Sequence[LedgerEntry] = ()
+    ) -> None:
+        """Keep a paid answer, and in the same transaction the ledger rows that came with it: after
+        a crash both are there or neither is."""
+        ...
+
     async def cloud_response(self, run_id: str, idempotency_key: str) -> CloudResponse | None: ...
 
     # money and egress
@@ -182,6 +214,26 @@ class Store(Protocol):
         self, run_id: str | None = None, *, owner: str | None = None
     ) -> list[LedgerEntry]:
         """In the order of recording; of one run or all, of one owner's runs or everybody's."""
+        ...
+
+    async def reserve(self, wanted: Reservation, caps: Sequence[DayCap]) -> DayCap | None:
+        """Set money aside, unless with it one of the caps would be passed: that one is returned
+        then, and nothing is set aside. One at a time over all processes that share the store."""
+        ...
+
+    async def release(self, unused: Reservation) -> None:
+        """Give back what was set aside for an attempt that was not made."""
+        ...
+
+    async def reservations(
+        self, *, run_id: str | None = None, since: float = 0.0
+    ) -> list[Reservation]:
+        """Those made since a Unix time, settled ones too; of one run or all."""
+        ...
+
+    async def committed_nano_usd(self, since: float, owner: str | None = None) -> int:
+        """What cloud calls since a Unix time cost, with all that is set aside for others. Attempts
+        of unknown price count by their reservations, and without one not at all."""
         ...
 
     async def record_egress(self, entry: EgressEntry) -> None: ...

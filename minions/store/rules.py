@@ -14,6 +14,14 @@ UNFINISHED = (RunStatus.QUEUED, RunStatus.RUNNING)
 runs with one fingerprint, at most one is unfinished."""
 
 
+RESPONSE_DAYS = 30
+"""How long answers over OpenAI's API are kept, as OpenAI does."""
+RESPONSE_S = RESPONSE_DAYS * 86_400.0
+CALL_S = 3_600.0
+"""No call takes longer: what was set aside earlier than that before midnight is of the day before.
+"""
+
+
 def run_id_taken(run_id: str) -> BadRequest:
     """The error for a new run under an old id."""
     return BadRequest(f"run {run_id!r} exists already: give a new run id")

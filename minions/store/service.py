@@ -83,6 +83,21 @@ class Claim:
     created_at: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredResponse:
+    """A finished answer over OpenAI's API, kept for who comes back to it."""
+
+    response_id: str
+    owner: str
+    body: dict[str, Any]
+    """As it was sent."""
+    said: tuple[dict[str, Any], ...] = ()
+    """The conversation that led to it, its answer included, as its writer reads it."""
+    document_ids: tuple[str, ...] = ()
+    """What it was answered from: it is forgotten with any of them."""
+    created_at: float
+
+
 class ServiceStore(Store, Protocol):
     """`Store`, and what the service needs of it. Owned things of others are NotFound."""
 
@@ -139,6 +154,18 @@ class ServiceStore(Store, Protocol):
 
     async def revoke_key(self, key_id: str, at: float) -> None:
         """From now on it opens nothing; a key that was revoked earlier stays so. NotFound."""
+        ...
+
+    async def put_response(self, response: StoredResponse) -> None:
+        """Keep; the same id again is kept as it was. Those of over `RESPONSE_DAYS` go."""
+        ...
+
+    async def get_response(self, response_id: str, owner: str) -> StoredResponse:
+        """Raises NotFound."""
+        ...
+
+    async def delete_response(self, response_id: str, owner: str) -> None:
+        """Raises NotFound."""
         ...
 
     async def claim(self, claim: Claim) -> Claim:

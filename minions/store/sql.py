@@ -1,7 +1,7 @@
 """The store that ships: SQLite, or PostgreSQL, through SQLAlchemy Core.
 
 Here is which method runs what work on which connection; the work itself is in `sql_documents`,
-`sql_runs` and `sql_audit`. What only the service needs is in `sql_service`.
+`sql_runs`, `sql_audit` and `sql_budget`. What only the service needs is in `sql_service`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 
 from minions.cloud.model import CloudResponse
 from minions.documents.model import Chunk, Document
-from minions.store import sql_audit, sql_documents, sql_runs
+from minions.store import sql_audit, sql_budget, sql_documents, sql_runs
 from minions.store.database import AnyDatabase, open_database
 from minions.store.model import (
     LOCAL_OWNER,
+    DayCap,
     EgressEntry,
     LedgerEntry,
+    Reservation,
     RunRecord,
     RunStatus,
     SearchHit,
@@ -129,9 +131,11 @@ class SqlStore(SqlService):
         """Answered and abstained ones of this owner's runs, the newest of each job."""
         return await self.database.read(sql_runs.known_job_results, job_ids, owner)
 
-    async def record_cloud_response(self, run_id: str, response: CloudResponse) -> None:
-        """On the disk when this returns; a second answer to the same call is not kept."""
-        await self.database.write_durably(sql_runs.record_cloud_response, run_id, response)
+    async def record_cloud_response(
+        self, run_id: str, response: CloudResponse, entries: Sequence[LedgerEntry] = ()
+    ) -> None:
+        """On the disk when this returns, both or neither; a second answer is not kept."""
+        await self.database.write_durably(sql_runs.record_cloud_response, run_id, response, entries)
 
     async def cloud_response(self, run_id: str, idempotency_key: str) -> CloudResponse | None:
         """The recorded answer, so that it is not paid for again; None when there is none."""
@@ -146,6 +150,24 @@ class SqlStore(SqlService):
     ) -> list[LedgerEntry]:
         """Of one run or all, of one owner or all, in the order of recording."""
         return await self.database.read(sql_audit.list_ledger, run_id, owner)
+
+    async def reserve(self, wanted: Reservation, caps: Sequence[DayCap]) -> DayCap | None:
+        """The cap that would be passed; None when the money is set aside."""
+        return await self.database.write(sql_budget.reserve, wanted, caps)
+
+    async def release(self, unused: Reservation) -> None:
+        """Give back what was set aside for an attempt that was not made."""
+        await self.database.write(sql_budget.release, unused)
+
+    async def reservations(
+        self, *, run_id: str | None = None, since: float = 0.0
+    ) -> list[Reservation]:
+        """Those made since a Unix time, settled ones too; of one run or all."""
+        return await self.database.read(sql_budget.list_reservations, run_id, since)
+
+    async def committed_nano_usd(self, since: float, owner: str | None = None) -> int:
+        """What cloud calls since a Unix time cost, with all that is set aside for others."""
+        return await self.database.read(sql_budget.committed_nano_usd, since, owner)
 
     async def record_egress(self, entry: EgressEntry) -> None:
         """On the disk when this returns. Raises NotFound for an unknown run: send nothing then."""

@@ -14,7 +14,7 @@ from minions.cloud.model import CloudResponse
 from minions.store.codec import from_plain, to_plain
 from minions.store.errors import unknown
 from minions.store.listing import part_of
-from minions.store.model import RunRecord, RunStatus
+from minions.store.model import LedgerEntry, RunRecord, RunStatus
 from minions.store.rules import (
     DOCUMENT_DELETED,
     UNFINISHED,
@@ -24,6 +24,8 @@ from minions.store.rules import (
     without_derived,
 )
 from minions.store.service import Listed, RunEvent, Wanted
+from minions.store.sql_audit import record_ledger
+from minions.store.sql_responses import forget_responses
 from minions.store.tables import (
     cloud_responses,
     job_results,
@@ -108,9 +110,10 @@ def update_run(
     reply: dict[str, Any] | None,
     error: dict[str, Any] | None,
 ) -> None:
-    """Set the status; a reply or error of None leaves what is there. Raises NotFound, and
-    BadRequest when another unfinished run has taken the fingerprint."""
+    """Set the status; a reply or error of None leaves what is there, but what is finished has no
+    error. Raises NotFound, and BadRequest when another unfinished run has taken the fingerprint."""
     values: dict[str, object] = {"status": status.value, "updated_at": time.time()}
+    values |= {"error": None} if status is RunStatus.FINISHED else {}
     values |= {"reply": reply} if reply is not None else {}
     values |= {"error": error} if error is not None else {}
     try:
@@ -202,6 +205,7 @@ def forget_derived(connection: Connection, document_id: str, owner: str) -> None
     )
     for table in (job_results, cloud_responses, traces, run_events):
         connection.execute(delete(table).where(table.c.run_id.in_(of_document)))
+    forget_responses(connection, document_id, owner)
     affected = runs.c.run_id.in_(of_document)
     connection.execute(
         update(runs)
@@ -216,8 +220,14 @@ def forget_derived(connection: Connection, document_id: str, owner: str) -> None
         connection.execute(kept)
 
 
-def record_cloud_response(connection: Connection, run_id: str, response: CloudResponse) -> None:
-    """The first answer to a call is kept: it is the one that was paid for and used."""
+def record_cloud_response(
+    connection: Connection,
+    run_id: str,
+    response: CloudResponse,
+    entries: Sequence[LedgerEntry] = (),
+) -> None:
+    """The first answer to a call is kept: it is the one that was paid for and used. `entries` are
+    the ledger rows that came with it."""
     statement = insert_or(connection, cloud_responses).on_conflict_do_nothing(
         index_elements=["run_id", "idempotency_key"]
     )
@@ -228,6 +238,7 @@ def record_cloud_response(connection: Connection, run_id: str, response: CloudRe
     }
     with _known_run(run_id):
         connection.execute(statement, row)
+    record_ledger(connection, entries)
 
 
 def get_cloud_response(

@@ -6,10 +6,18 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from minions.store import sql_collections, sql_documents, sql_keys, sql_runs
+from minions.store import sql_collections, sql_documents, sql_keys, sql_responses, sql_runs
 from minions.store.database import AnyDatabase
 from minions.store.model import RunRecord
-from minions.store.service import ApiKey, Claim, Collection, Listed, RunEvent, Wanted
+from minions.store.service import (
+    ApiKey,
+    Claim,
+    Collection,
+    Listed,
+    RunEvent,
+    StoredResponse,
+    Wanted,
+)
 from minions.store.summary import DocumentSummary
 
 
@@ -87,6 +95,18 @@ class SqlService:
     async def revoke_key(self, key_id: str, at: float) -> None:
         """Raises NotFound."""
         await self.database.write(sql_keys.revoke_key, key_id, at)
+
+    async def put_response(self, response: StoredResponse) -> None:
+        """The same id again is kept as it was."""
+        await self.database.write(sql_responses.put_response, response)
+
+    async def get_response(self, response_id: str, owner: str) -> StoredResponse:
+        """Raises NotFound."""
+        return await self.database.read(sql_responses.get_response, response_id, owner)
+
+    async def delete_response(self, response_id: str, owner: str) -> None:
+        """Raises NotFound."""
+        await self.database.write(sql_responses.delete_response, response_id, owner)
 
     async def claim(self, claim: Claim) -> Claim:
         """The claim that stands under this owner and key."""

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision that this version can read, oldest first."""
 
 
@@ -244,7 +244,9 @@ ledger = Table(
     Column("call_key", String, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("completion_id", String),
     UniqueConstraint("run_id", "call_key", "attempt"),
+    Index("ix_ledger_kind", "kind", "created_at"),
 )
 """Append-only: triggers refuse UPDATE and DELETE."""
 
@@ -288,3 +290,38 @@ claims = Table(
     Column("created_at", Double, nullable=False),
 )
 """Idempotency keys of clients, each with the id of what its request made."""
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("call_key", String, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("nano_usd", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
+)
+"""Money set aside for cloud attempts. The ledger row under the same key settles it, so that no
+crash can come between the two."""
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("response_id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("said", JSON, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
+)
+"""Answers over OpenAI's API, for who comes back to them."""
+
+response_documents = Table(
+    "response_documents",
+    metadata,
+    Column(
+        "response_id",
+        String,
+        ForeignKey("responses.response_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("document_id", String, primary_key=True, index=True),
+)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 
 from eval.rows import Manifest, StrategySpec, write_manifest
 from minions.cloud.sim import SimPlan, running
+from tests.acceptance.test_openai_chat import two_keys
 from tests.browser import Visit, chromium, visiting
-from tests.command import minions, serving
 from tests.house import CONTRACT
+from tests.served import served
 
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright",
@@ -61,7 +64,7 @@ def cloud() -> Iterator[str]:
 def service(cloud: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """With the contract as its one document."""
     state = tmp_path_factory.mktemp("state")
-    with serving("--model", "scripted", "--cloud-url", cloud, state_dir=state) as client:
+    with served(state, cloud_url=cloud) as running_service, running_service.client() as client:
         upload(client, "contract.pdf", SAMPLE.read_bytes())
         write_manifest(state / "evals" / "own-run", EVALUATION)
         yield client
@@ -163,6 +166,55 @@ def test_a_rung_is_bought_and_what_left_is_shown(visit: Visit, service: httpx.Cl
 def _id_of(card: Any) -> str:
     identifier: str = card.get_attribute("id")
     return identifier.removeprefix("q-")
+
+
+def test_a_follow_up_shows_what_it_goes_on_from(visit: Visit, service: httpx.Client) -> None:
+    page = visit.page
+    choose_only(page, "contract.pdf")
+    first = ask(page, LAW)
+    card = ask(page, "Why is that?")
+    assert card.locator("h2").inner_text() == "Why is that?"
+    link = card.locator(".before a")
+    assert link.inner_text() == LAW
+    assert link.get_attribute("href") == f"#{first.get_attribute('id')}"
+    stands = ask(page, "Which company delivers the pumps in March of the year 2021?")
+    assert stands.locator(".before").count() == 0
+    (newest, leaning) = service.get("/v1/questions?limit=2").json()["data"]
+    assert newest["question"]["follows"] == leaning["id"]
+    assert LAW in leaning["question"]["question"]
+    page.reload()
+    await_load(page)
+    assert page.locator(f"#q-{leaning['id']} .before a").inner_text() == LAW
+
+
+def test_every_option_of_a_question_can_be_set(visit: Visit, service: httpx.Client) -> None:
+    page = visit.page
+    choose_only(page, "contract.pdf")
+    page.click("#options-summary")
+    page.click("#more-options summary")
+    wishes = {"value_usd": "0.5", "alpha": "2", "max_latency_s": "3600", "max_cost_usd": "0.01"}
+    for name, value in wishes.items():
+        page.fill(f"#options [name={name}]", value)
+    page.select_option("#options [name=effort]", "low")
+    page.check("#options [name=fresh]")
+    page.keyboard.press("Escape")
+    assert page.locator("#options-summary").inner_text() == "Options (6 set)"
+    page.fill("#question", LAW)
+    page.keyboard.press("Enter")
+    assert "between 0 and 1" in page.locator("#composer-trouble").inner_text()
+    page.click("#options-summary")
+    assert page.locator("#more-options").get_attribute("open") is not None
+    page.fill("#options [name=alpha]", "")
+    page.keyboard.press("Escape")
+    ask(page, LAW)
+    (asked,) = service.get("/v1/questions?limit=1").json()["data"]
+    sent = {name: asked["question"][name] for name in (*wishes, "effort", "fresh")}
+    assert {name: float(sent[name]) for name in ("value_usd", "max_cost_usd")} == {
+        "value_usd": 0.5,
+        "max_cost_usd": 0.01,
+    }
+    assert (sent["max_latency_s"], sent["effort"], sent["fresh"]) == (3600, "low", True)
+    assert sent["alpha"] is None
 
 
 def test_a_reload_restores_everything(visit: Visit) -> None:
@@ -412,12 +464,12 @@ def test_a_document_is_deleted(visit: Visit, service: httpx.Client) -> None:
 def test_a_key_is_asked_for_and_a_lost_service_is_said_to_be_lost(
     browser: Any, cloud: str, tmp_path: Path
 ) -> None:
-    made = minions("keys", "create", "a person", state_dir=tmp_path)
-    assert made.returncode == 0, made.stderr
+    with ThreadPoolExecutor(1) as pool:  # in this thread the browser's loop runs
+        token, _ = pool.submit(asyncio.run, two_keys(tmp_path / "minions.db")).result()
     with contextlib.ExitStack() as stack:
-        with serving("--model", "scripted", "--cloud-url", cloud, state_dir=tmp_path) as client:
-            visit = stack.enter_context(visiting(browser, str(client.base_url)))
-            _sign_in(visit, made.stdout.strip())
+        with served(tmp_path, cloud_url=cloud) as service:
+            visit = stack.enter_context(visiting(browser, service.url))
+            _sign_in(visit, token)
             _use_the_key(visit)
         _ask_nobody(visit)
 

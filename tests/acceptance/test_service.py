@@ -19,6 +19,8 @@ from tests.house import CONTRACT
 from tests.served import served
 
 LAW = "Which state's laws govern this agreement?"
+UNREADABLE = "Whose statutes apply to disputes about pumps between companies?"
+"""The scripted worker abstains on it, so that the ladder climbs."""
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +264,52 @@ def test_a_rung_is_bought_later_and_nothing_is_read_again(client: httpx.Client) 
     assert egress["n_calls"] == 1 and egress["calls"][0]["purpose"] == "passages"
     assert "State of Oregon" in egress["calls"][0]["content"]
     assert client.get(f"/v1/egress?question={first['id']}").json()["n_calls"] == 0
+
+
+def test_the_rung_local_keeps_the_local_answer_and_buys_nothing(client: httpx.Client) -> None:
+    body = {"question": UNREADABLE, "documents": [{"name": "c.txt", "text": CONTRACT}]}
+    climbs = client.post("/v1/questions", json={**body, "wait": True}).json()["reply"]
+    stays = client.post("/v1/questions", json={**body, "rung": "local", "wait": True}).json()
+    assert climbs["cost"]["cloud_tokens"] > 0
+    assert (stays["reply"]["rung"], stays["reply"]["cost"]["cloud_tokens"]) == ("local", 0)
+    assert "buy nothing" in stays["reply"]["reason"]
+    assert stays["reply"]["offers"]
+
+
+def test_a_follow_up_brings_what_it_leans_on(client: httpx.Client) -> None:
+    inline = {"documents": [{"name": "c.txt", "text": CONTRACT}], "wait": True}
+    first = client.post("/v1/questions", json={"question": LAW, **inline}).json()
+    after = {"follows": first["id"], **inline}
+    leans = client.post("/v1/questions", json={"question": "Why is that?", **after}).json()
+    asked = leans["question"]
+    assert (asked["asked"], asked["follows"]) == ("Why is that?", first["id"])
+    assert LAW in asked["question"] and first["reply"]["answer"] in asked["question"]
+    whole = "What is the price of each pump in dollars under this agreement?"
+    stands = client.post("/v1/questions", json={"question": whole, **after}).json()
+    assert (stands["question"]["question"], stands["question"]["asked"]) == (whole, None)
+    lost = client.post("/v1/questions", json={"question": whole, **inline, "follows": "run_0"})
+    assert lost.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "comes_along"),
+    [
+        ({"privacy": "local"}, {}, False),
+        ({"strategy": "local"}, {"privacy": "evidence"}, False),
+        ({"privacy": "evidence"}, {"privacy": "passages"}, False),
+        ({"privacy": "passages"}, {"privacy": "evidence"}, True),
+        ({"privacy": "local"}, {"rung": "local"}, True),
+    ],
+)
+def test_a_follow_up_takes_no_answer_past_its_own_ceiling(
+    client: httpx.Client, earlier: dict[str, Any], later: dict[str, Any], comes_along: bool
+) -> None:
+    inline = {"documents": [{"name": "c.txt", "text": CONTRACT}], "wait": True}
+    first = client.post("/v1/questions", json={"question": LAW, **inline, **earlier}).json()
+    body = {"question": "Why is that?", "follows": first["id"], **inline, **later}
+    text = client.post("/v1/questions", json=body).json()["question"]["question"]
+    assert LAW in text
+    assert (first["reply"]["answer"] in text.replace(LAW, "")) == comes_along
 
 
 def test_a_rung_beyond_the_ceiling_is_not_sold(client: httpx.Client) -> None:

@@ -23,12 +23,15 @@ from minions.errors import BadRequest, NotFound
 from minions.store import MemoryStore, ServiceStore, SqlStore, open_store
 from minions.store.model import (
     LOCAL_OWNER,
+    DayCap,
     EgressEntry,
     LedgerEntry,
+    Reservation,
     RunRecord,
     RunStatus,
 )
-from minions.store.service import ApiKey, Claim, Collection, RunEvent, Wanted
+from minions.store.rules import CALL_S, RESPONSE_S
+from minions.store.service import ApiKey, Claim, Collection, RunEvent, StoredResponse, Wanted
 from tests.postgres import copy_of_template, drop, make_template, server, server_programs
 from workers.jobs import JobResult, JobStatus, WorkerUsage
 
@@ -513,7 +516,91 @@ async def test_the_first_answer_of_a_call_is_kept(store: AnyStore) -> None:
     assert await store.cloud_response("run_9", "call_1") is None
 
 
+async def test_an_answer_and_its_row_are_kept_together(store: AnyStore) -> None:
+    await store.open_run(run())
+    await store.record_cloud_response("run_1", response(), [ledger_entry()])
+    await store.record_cloud_response("run_1", response(), [ledger_entry()])
+    assert await store.ledger("run_1") == [ledger_entry()]
+    with pytest.raises(NotFound):
+        await store.record_cloud_response("nobody", response(), [ledger_entry("nobody")])
+    assert await store.ledger("nobody") == []
+
+
 # money and egress
+
+
+MIDNIGHT = 20_000 * 86_400.0
+NOON = MIDNIGHT + 43_200
+
+
+def reservation(attempt: int = 1, nano: int = 40, **fields: Any) -> Reservation:
+    made = Reservation(
+        run_id="run_1", call_key="call", attempt=attempt, nano_usd=nano, created_at=NOON
+    )
+    return replace(made, **fields)
+
+
+def priced(attempt: int, nano: int | None, **fields: Any) -> LedgerEntry:
+    entry = replace(ledger_entry(attempt=attempt), call_key="call", cost_nano_usd=nano)
+    return replace(entry, created_at=NOON, **fields)
+
+
+async def test_money_is_set_aside_up_to_a_cap_and_not_beyond(store: AnyStore) -> None:
+    cap = DayCap(nano_usd=100, since=MIDNIGHT)
+    assert await store.reserve(reservation(1), [cap]) is None
+    assert await store.reserve(reservation(2, nano=60), [cap]) is None
+    assert await store.reserve(reservation(3, nano=1), [cap]) == cap
+    assert await store.committed_nano_usd(MIDNIGHT) == 100
+    await store.release(reservation(2))
+    await store.release(reservation(2))
+    assert await store.reserve(reservation(3, nano=60), [cap]) is None
+    kept = await store.reservations(run_id="run_1", since=NOON)
+    assert sorted(kept, key=lambda one: one.attempt) == [reservation(1), reservation(3, nano=60)]
+    assert await store.reservations(since=NOON + 1) == []
+    assert await store.reservations(run_id="run_2") == []
+
+
+async def test_a_known_price_settles_a_reservation_and_an_unknown_one_does_not(
+    store: AnyStore,
+) -> None:
+    for attempt in (1, 2, 3):
+        assert await store.reserve(reservation(attempt), []) is None
+    await store.record_ledger([priced(1, 7), priced(2, None)])
+    assert await store.committed_nano_usd(MIDNIGHT) == 7 + 40 + 40
+    await store.record_ledger([priced(4, 5, kind="local"), priced(3, 0)])
+    assert await store.committed_nano_usd(MIDNIGHT) == 7 + 40
+
+
+async def test_a_day_counts_its_own_calls_and_those_under_way_at_midnight(store: AnyStore) -> None:
+    before = MIDNIGHT - 60
+    await store.reserve(reservation(1, created_at=before), [])
+    await store.reserve(reservation(2, created_at=before - CALL_S), [])
+    await store.reserve(reservation(3, created_at=before), [])
+    await store.record_ledger([replace(priced(3, None), created_at=before + 1)])
+    await store.record_ledger([replace(priced(4, 9), created_at=before)])
+    assert await store.committed_nano_usd(MIDNIGHT) == 40
+
+
+async def test_the_first_cap_that_would_be_passed_is_told_and_owners_are_apart(
+    store: AnyStore,
+) -> None:
+    for owner in ("ann", "bob"):
+        await store.open_run(run(f"run_{owner}", owner, owner=owner))
+    house = DayCap(nano_usd=100, since=MIDNIGHT)
+    ann, bob = (DayCap(nano_usd=50, since=MIDNIGHT, owner=owner) for owner in ("ann", "bob"))
+    assert await store.reserve(reservation(run_id="run_ann"), [ann, house]) is None
+    assert await store.reserve(reservation(2, run_id="run_ann"), [ann, house]) == ann
+    assert await store.reserve(reservation(run_id="run_bob"), [bob, house]) is None
+    assert await store.reserve(reservation(run_id="run_1", nano=21), [house]) == house
+    assert await store.committed_nano_usd(MIDNIGHT, "ann") == 40
+    assert await store.committed_nano_usd(MIDNIGHT) == 80
+
+
+async def test_of_reservations_at_once_only_what_fits_is_made(store: AnyStore) -> None:
+    cap = DayCap(nano_usd=100, since=MIDNIGHT)
+    made = await asyncio.gather(*(store.reserve(reservation(n), [cap]) for n in range(1, 9)))
+    assert made.count(None) == 2
+    assert await store.committed_nano_usd(MIDNIGHT) == 80
 
 
 async def test_the_ledger_keeps_each_attempt_once_in_order(store: AnyStore) -> None:
@@ -669,6 +756,64 @@ async def finished_run(store: AnyStore, owner: str) -> None:
     await store.record_events([event(run_id, 1)])
     await store.put_trace(run_id, {"steps": []})
     await store.update_run(run_id, RunStatus.FINISHED, reply=REPLY)
+
+
+# answers over OpenAI's API
+
+
+def stored(response_id: str = "resp_1", **fields: Any) -> StoredResponse:
+    kept = StoredResponse(
+        response_id=response_id,
+        owner="ann",
+        body={"id": response_id, "output": ["naïve"]},
+        said=({"role": "user", "content": "Which law?"},),
+        document_ids=("doc_1", "doc_2"),
+        created_at=NOON,
+    )
+    return replace(kept, **fields)
+
+
+async def test_an_answer_is_its_owners_until_it_is_deleted(store: AnyStore) -> None:
+    await store.put_response(stored())
+    await store.put_response(stored(body={"another": 1}))
+    assert await store.get_response("resp_1", "ann") == stored()
+    for gone in (store.get_response("resp_1", "bob"), store.delete_response("resp_1", "bob")):
+        with pytest.raises(NotFound):
+            await gone
+    await store.delete_response("resp_1", "ann")
+    with pytest.raises(NotFound):
+        await store.get_response("resp_1", "ann")
+    with pytest.raises(NotFound):
+        await store.delete_response("resp_1", "ann")
+
+
+async def test_an_answer_goes_with_a_document_of_its_owners(store: AnyStore) -> None:
+    for owner in ("ann", "bob"):
+        await store.put_document(document(), owner)
+        await store.put_response(stored(f"resp_{owner}", owner=owner))
+    await store.put_response(stored("resp_other", document_ids=("doc_2",)))
+    await store.delete_document("doc_1", "ann")
+    with pytest.raises(NotFound):
+        await store.get_response("resp_ann", "ann")
+    assert (await store.get_response("resp_bob", "bob")).response_id == "resp_bob"
+    assert (await store.get_response("resp_other", "ann")).response_id == "resp_other"
+
+
+async def test_old_answers_go_when_new_ones_come(store: AnyStore) -> None:
+    await store.put_response(stored("resp_old", document_ids=()))
+    await store.put_response(stored("resp_new", created_at=NOON + RESPONSE_S + 1))
+    with pytest.raises(NotFound):
+        await store.get_response("resp_old", "ann")
+    assert (await store.get_response("resp_new", "ann")).document_ids == ("doc_1", "doc_2")
+
+
+async def test_what_is_finished_has_no_error(store: AnyStore) -> None:
+    await store.open_run(run())
+    await store.update_run("run_1", RunStatus.FAILED, error={"code": "x"})
+    await store.update_run("run_1", RunStatus.RUNNING)
+    await store.update_run("run_1", RunStatus.FINISHED, reply={"answer": "Delaware"})
+    ended = await store.get_run("run_1")
+    assert (ended.error, ended.reply) == (None, {"answer": "Delaware"})
 
 
 # readings that are known

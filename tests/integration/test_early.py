@@ -143,12 +143,20 @@ async def test_a_rung_can_be_bought_whatever_the_chances(tmp_path: Path) -> None
     assert "you asked for the rung `passages`" in bought.reason
 
 
+async def test_the_rung_local_buys_nothing_however_unsure_the_answer(tmp_path: Path) -> None:
+    cloud = RecordedCloud([recording("Oregon", QUOTE)])
+    async with open_house(tmp_path, client=cloud, script=finds_the_law) as house:
+        reply, _ = await ask(house, rung=Rung.LOCAL, target=1.0)
+    assert (reply.rung, reply.answer) == (Rung.LOCAL, "Oregon")
+    assert "buy nothing" in reply.reason
+    assert cloud.requests == []
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"rung": Rung.DOCUMENT, "privacy": Rung.EVIDENCE}, CeilingExceeded),
         ({"rung": Rung.DOCUMENT, "max_cost_usd": Decimal(0)}, BudgetExceeded),
-        ({"rung": Rung.LOCAL}, BadRequest),
         ({"rung": Rung.DOCUMENT, "strategy": StrategyName.LOCAL}, BadRequest),
     ],
 )

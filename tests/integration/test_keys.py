@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,13 +16,14 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minions.budget import DayBudget, NestedDayBudget
+from minions.budget import Attempt, DayBudget
 from minions.cloud.sim import SimPlan, running
 from minions.errors import BudgetExceeded
 from minions.keys import KEYS_FRESH_S, KeyRing, Scope, new_key, token_digest
 from minions.rest import create_app
 from minions.settings import load_settings
 from minions.store import MemoryStore, open_store
+from minions.store.model import LedgerEntry, RunRecord, RunStatus
 from tests.house import CONTRACT
 
 LAW = "Which state's laws govern this agreement?"
@@ -315,21 +317,59 @@ async def test_a_nested_budget_keeps_both_caps(
     house_cap: Decimal, key_cap: Decimal, calls: list[tuple[Decimal, Decimal | None]]
 ) -> None:
     """Whatever is reserved and settled: neither the key's nor the house's cap is passed."""
-    house = DayBudget(cap_usd=house_cap)
-    budget = NestedDayBudget(cap_usd=key_cap, within=house)
+    store = MemoryStore()
+    await store.open_run(run_of("key_1"))
+    house = DayBudget(cap_usd=house_cap, store=store)
+    budget = DayBudget(cap_usd=key_cap, store=store, owner="key_1", within=house)
     await budget.open()
     spent = Decimal(0)
-    for worst, actual in calls:
-        cost = None if actual is None else min(actual, worst)
+    for number, (worst, actual) in enumerate(calls):
+        attempt = Attempt(run_id="run_1", call_key=f"call {number}", number=1)
         try:
-            reserved = budget.reserve(worst)
+            await budget.reserve(attempt, worst)
         except BudgetExceeded:
             assert spent + worst > min(house_cap, key_cap)
             continue
-        budget.settle(reserved, cost)
+        cost = None if actual is None else min(actual, worst)
+        await store.record_ledger([ledger_row(attempt, cost)])
         spent += worst if cost is None else cost
+        await budget.open()
         assert spent <= min(house_cap, key_cap)
         assert budget.left_usd == min(house_cap, key_cap) - spent
+
+
+def run_of(owner: str) -> RunRecord:
+    return RunRecord(
+        run_id="run_1",
+        fingerprint="f",
+        status=RunStatus.RUNNING,
+        question={},
+        reply=None,
+        error=None,
+        created_at=0,
+        updated_at=0,
+        owner=owner,
+    )
+
+
+def ledger_row(attempt: Attempt, cost: Decimal | None) -> LedgerEntry:
+    return LedgerEntry(
+        run_id=attempt.run_id,
+        kind="cloud",
+        model="m",
+        purpose="document",
+        outcome="ok",
+        prompt_tokens=0,
+        cached_tokens=0,
+        completion_tokens=0,
+        reasoning_tokens=0,
+        cost_nano_usd=None if cost is None else int(cost * 10**9),
+        price_snapshot="s",
+        usage_reported=cost is not None,
+        call_key=attempt.call_key,
+        attempt=attempt.number,
+        created_at=time.time(),
+    )
 
 
 # secrets

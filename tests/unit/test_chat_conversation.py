@@ -46,6 +46,53 @@ def test_the_question_is_told_from_the_text(message: str) -> None:
     assert LONG.strip() in text.data.decode()
 
 
+NOTE = (
+    '<attached_files>\n<file type="file" id="f1" url="f1" name="offer.pdf"/>\n</attached_files>\n\n'
+)
+
+
+def found(*sources: tuple[str, str], question: str = "What does it cost?") -> str:
+    """A question as Open WebUI sends it, with the texts that it found."""
+    inside = "\n".join(f'<source id="1" name="{name}">{text}</source>' for name, text in sources)
+    return f"### Task:\nRespond to the query.\n\n<context>\n{inside}\n</context>\n\n{question}"
+
+
+def test_what_a_chat_page_puts_around_a_question_is_taken_off() -> None:
+    sources = (("a&amp;b.pdf", LONG), ("c.txt", "Short."), ("a&amp;b.pdf", "The end."))
+    asked = f"{NOTE}What does it cost?"
+    (first,), (later,) = apart(said(found(*sources, question=asked))), apart(said(found(*sources)))
+    assert first.message.content == later.message.content == "What does it cost?"
+    assert first.attachments == later.attachments
+    assert [(file.name, file.data) for file in first.attachments] == [
+        ("a&b.pdf.txt", f"{LONG.strip()}\n\nThe end.".encode()),
+        ("c.txt", b"Short."),
+    ]
+
+
+def test_a_note_about_files_is_no_part_of_what_was_asked() -> None:
+    earlier, answer = said(f"{NOTE}Which law governs?"), said("Oregon", Role.ASSISTANT)
+    conversation = apart(earlier, answer, said("Why is that?"))
+    assert question_of(conversation) == (
+        "Why is that? (Asked before: Which law governs? Answer: Oregon)"
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"My own words.\n\n{found(('a.txt', LONG))}",
+        found(("a.txt", LONG)).replace("<context>\n", "<context>\nMy own words."),
+        found(("a.txt", LONG)).replace("</source>", "</source> My own words."),
+        found(("a.txt", LONG)).replace("</source>", " My own words."),
+    ],
+)
+def test_no_words_are_lost_where_the_wrapping_is_another(message: str) -> None:
+    (one,) = apart(said(message))
+    (text,) = one.attachments
+    assert text.name == "message-1.txt" and text.data is not None
+    assert "My own words." in text.data.decode()
+
+
 def test_short_texts_and_the_models_own_words_stay() -> None:
     conversation = (said("short"), said(LONG, Role.ASSISTANT), said(LONG, Role.TOOL))
     assert apart(*conversation) == list(conversation)
@@ -98,6 +145,8 @@ def test_a_question_that_stands_alone_stays_alone() -> None:
         ("How long does it take to deliver?", True),
         ("What does that mean?", True),
         ("And in the other years?", True),
+        ("And who pays for that?", True),
+        ("And who pays for late delivery?", False),
         ("Which state's laws govern this agreement?", False),
         ("And who must give notice of termination?", False),
         ("What does the company report as its net revenue for 2021 in total?", False),

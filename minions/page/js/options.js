@@ -4,7 +4,16 @@ import { byId } from "./dom.js";
 import { percent } from "./format.js";
 
 const KEPT = "minions-options";
-const NAMES = ["strategy", "privacy", "target", "max_cost_usd", "redact", "stop_early"];
+const ALWAYS = ["strategy", "privacy", "redact", "stop_early", "effort", "fresh"];
+/** Numbers, each with what it is called where it can't be read. Empty is not set. */
+const NUMBERS = {
+  max_cost_usd: "The cap on the price is a number of dollars, 0 or more.",
+  value_usd: "What a right answer is worth is a number of dollars, 0 or more.",
+  alpha: "The share to lose is a number between 0 and 1, such as 0.05.",
+  max_latency_s: "The time to answer in is a number of seconds, up to 86,400.",
+};
+const NAMES = [...ALWAYS, "target", ...Object.keys(NUMBERS)];
+const BEHIND = ["effort", "value_usd", "alpha", "max_latency_s", "fresh"];
 
 export class OptionsForm {
   #form = byId("options");
@@ -17,23 +26,23 @@ export class OptionsForm {
     this.#form.addEventListener("submit", (event) => this.#done(event));
     byId("options-reset").addEventListener("click", () => this.#reset());
     this.#show();
+    byId("more-options").open = this.#changedOf(BEHIND).length > 0;
   }
 
   /** The part of a question's body that says how. */
   read() {
     const values = this.#values();
-    const { strategy, privacy, redact, stop_early, max_cost_usd: cap, target } = values;
-    const options = { strategy, privacy, redact, stop_early };
-    if (cap !== "") options.max_cost_usd = cap;
-    if (target !== this.#defaults.target) options.target = Number(target);
+    const options = Object.fromEntries(ALWAYS.map((name) => [name, values[name]]));
+    for (const name of Object.keys(NUMBERS))
+      if (values[name] !== "") options[name] = Number(values[name]);
+    if (values.target !== this.#defaults.target) options.target = Number(values.target);
     return options;
   }
 
   /** Null, or why these options can't be asked with. */
   get trouble() {
-    return this.#form.checkValidity()
-      ? null
-      : "The cap on the price is a number of dollars, 0 or more.";
+    const wrong = Object.keys(NUMBERS).find((name) => !this.#form.elements[name].validity.valid);
+    return wrong ? NUMBERS[wrong] : null;
   }
 
   #values() {
@@ -50,6 +59,11 @@ export class OptionsForm {
     this.#show();
   }
 
+  #changedOf(names) {
+    const values = this.#values();
+    return names.filter((name) => values[name] !== this.#defaults[name]);
+  }
+
   #done(event) {
     event.preventDefault();
     this.#form.hidePopover();
@@ -63,8 +77,7 @@ export class OptionsForm {
 
   #show() {
     byId("option-target-value").textContent = percent(Number(this.#target.value));
-    const values = this.#values();
-    const set = NAMES.filter((name) => values[name] !== this.#defaults[name]).length;
+    const set = this.#changedOf(NAMES).length;
     byId("options-summary").textContent = set ? `Options (${set} set)` : "Options";
   }
 }

@@ -94,7 +94,8 @@ export class QuestionCard {
       h(
         "header",
         {},
-        h("h2", { id: `t-${id}`, tabindex: "-1", dir: "auto" }, question.question),
+        h("h2", { id: `t-${id}`, tabindex: "-1", dir: "auto" }, question.asked ?? question.question),
+        this.#before(question),
         h("p", { class: "quiet" }, this.#about(at)),
       ),
       this.#progress,
@@ -122,6 +123,14 @@ export class QuestionCard {
     const shown = names.length > 3 ? counted(names.length, "document") : names.join(", ");
     const bought = rung && rung !== "local" ? `bought: ${rung}` : strategy;
     return [shown, bought, when(at)].filter(Boolean).join(" · ");
+  }
+
+  /** Where the question leans on an earlier one: which. */
+  #before({ asked, follows }) {
+    if (!asked || !follows) return [];
+    const heading = document.getElementById(`t-${follows}`);
+    const link = heading && h("a", { href: `#q-${follows}`, dir: "auto" }, heading.textContent);
+    return h("p", { class: "before" }, "Goes on from ", link ?? "an earlier question");
   }
 
   #following() {

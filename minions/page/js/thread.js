@@ -9,6 +9,7 @@ const UNFINISHED = new Set(["queued", "running"]);
 
 export class Thread {
   #place = byId("thread");
+  #last = null; // the newest run
   #deps;
 
   constructor({ viewer, documents, announce, onEnd }) {
@@ -29,8 +30,14 @@ export class Thread {
     this.#place.lastElementChild?.scrollIntoView({ block: "start" });
   }
 
-  /** Ask, and show the question at the end. Raises ServiceError when it isn't accepted. */
+  /**
+   * Ask, and show the question at the end. One about the same documents as the last goes on from
+   * that: the service takes along what it leans on. Raises ServiceError when it isn't accepted.
+   */
   async ask(body) {
+    const last = this.#last;
+    const goesOn = last && !("follows" in body) && sameDocuments(last, body);
+    if (goesOn) body = { ...body, follows: last.id };
     this.#open(await call("POST", "/v1/questions", { json: { ...body, background: true } }));
   }
 
@@ -52,6 +59,7 @@ export class Thread {
   #add(run) {
     const card = new QuestionCard(run, this.#deps);
     this.#place.append(card.element);
+    this.#last = run;
     show(byId("welcome"), false);
     if (UNFINISHED.has(run.status)) card.follow();
     else card.showEnded();
@@ -61,8 +69,13 @@ export class Thread {
 
 /** What was asked, as a body to ask it with again. */
 function bodyOf({ question }) {
-  const kept = ["question", "documents", "strategy", "privacy", "max_cost_usd", "target", "redact"];
-  kept.push("stop_early", "value_usd", "alpha", "max_latency_s", "effort");
+  const kept = ["documents", "strategy", "privacy", "max_cost_usd", "target", "redact"];
+  kept.push("stop_early", "value_usd", "alpha", "max_latency_s", "effort", "follows");
   const given = kept.filter((name) => question[name] !== null && question[name] !== undefined);
-  return Object.fromEntries(given.map((name) => [name, question[name]]));
+  const options = Object.fromEntries(given.map((name) => [name, question[name]]));
+  return { follows: null, ...options, question: question.asked ?? question.question };
+}
+
+function sameDocuments({ question }, { documents }) {
+  return question.documents.length > 0 && question.documents.join() === documents.join();
 }
