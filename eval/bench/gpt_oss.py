@@ -60,10 +60,21 @@ def make_model(folder: Path, say: Callable[[str], None]) -> Path:
             f"{folder} has {free / 1e9:.1f} GB free, {2 * FILE_BYTES / 1e9:.1f} GB are needed to "
             "make the model: give another --scratch folder"
         )
-    say(f"making {path} ({FILE_BYTES / 1e9:.1f} GB of random weights)")
+    return made_once(path, "gpt-oss-20b", say)
+
+
+def made_once(path: Path, shape: str, say: Callable[[str], None]) -> Path:
+    """A random-weight model of `shape` at `path`, made unless it is there; whole or not at all."""
+    if path.is_file():
+        return path
+    say(f"making {path} with random weights, once")
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    write_random_gguf(part, shape=SHAPES["gpt-oss-20b"])
-    return part.replace(path)
+    try:
+        write_random_gguf(part, shape=SHAPES[shape])
+        return part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def measure(gguf: Path, n_threads: int | None, llama_bench: Path | None) -> Loaded20b:

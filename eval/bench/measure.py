@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import psutil
+
+from workers.errors import EngineCrashed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,10 +62,63 @@ def own_peak_rss_bytes() -> int:
 def in_own_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a function of a module in a fresh process, so that nobody inherits another's memory.
 
-    Arguments and result must be picklable; what it raises is raised here."""
+    Arguments and result must be picklable; what it raises is raised here. The process ends with
+    this call, however that ends, and with this process. Raises EngineCrashed when it dies."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(function, *args, **kwargs).result()
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_report, args=(theirs, function, args, kwargs), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        succeeded, value = ours.recv()
+    except EOFError:
+        child.join()
+        raise EngineCrashed(
+            f"the process of {function.__name__} died with status {child.exitcode}: was there "
+            "too little memory?"
+        ) from None
+    finally:
+        child.kill()
+        child.join()
+        ours.close()
+    if succeeded:
+        result: R = value
+        return result
+    raise value
+
+
+def _report(
+    result: Connection, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """The child: whether `function` succeeded, and what it returned or raised."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's, who ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        outcome = (True, function(*args, **kwargs))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the parent's to tell
+        outcome = (False, error)
+    result.send(outcome)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let a SIGTERM end the block as Ctrl-C does: with all that it started ended too."""
+
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,6 +26,7 @@ from workers.llama.grammar import GBNF
 
 _START_LIMIT_S: Final = 600.0
 _REQUEST_LIMIT_S: Final = 3600.0
+_END_LIMIT_S: Final = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,7 @@ def run_server(
     Raises EngineUnavailable when it does not start."""
     prompts = prompts_for(workload, gguf)
     longest = max(len(prompts.ids(job)) for job in prompts.jobs()) + OUTPUT_TOKENS
-    with _serving(binary, gguf, n_threads, way.n_slots, longest + 64) as (server, url):
+    with serving(binary, gguf, n_threads, way.n_slots, longest + 64) as (server, url):
         before_s = _cpu_s(server)
         begin = time.perf_counter()
         replies = list(_send_all(url, prompts, way))
@@ -73,9 +74,12 @@ def _send_all(url: str, prompts: Prompts, way: ServerWay) -> Iterator[dict[str, 
         for job in jobs:
             slot = int(job.chunk_id) % way.n_slots
             lanes[slot].append((job, slot))
-    with ThreadPoolExecutor(max_workers=len(lanes)) as senders:
+    senders = ThreadPoolExecutor(max_workers=len(lanes))
+    try:
         for replies in senders.map(lambda lane: _send_lane(url, prompts, lane), lanes):
             yield from replies
+    finally:  # after a Ctrl-C nobody waits for the replies: the server is ended next
+        senders.shutdown(wait=False, cancel_futures=True)
 
 
 def _send_lane(
@@ -100,9 +104,12 @@ def _body(prompts: Prompts, job: Job, slot: int | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _serving(
+def serving(
     binary: Path, gguf: Path, n_threads: int, n_slots: int, slot_tokens: int
 ) -> Iterator[tuple[psutil.Process, str]]:
+    """A running llama-server and its URL; it is ended with the block.
+
+    Raises EngineUnavailable when it does not start."""
     port = _free_port()
     command = [
         str(binary), "-m", str(gguf), "--host", "127.0.0.1", "--port", str(port),
@@ -116,8 +123,17 @@ def _serving(
             _wait_until_up(process, url, log)
             yield psutil.Process(process.pid), url
         finally:
-            process.terminate()
-            process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A server that was asked to end may wait for its open requests, for ever."""
+    process.terminate()
+    try:
+        process.wait(_END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,21 +17,27 @@ from eval.bench import engine as comparing
 from eval.bench import gpt_oss
 from eval.bench.engine import Asked, Comparison
 from eval.bench.followup import FollowUp, follow_up
-from eval.bench.measure import Measured, Surroundings
+from eval.bench.measure import Measured, Surroundings, ending_on_sigterm
 from eval.bench.workloads import WORKLOADS
 from minions.cli.common import JsonOption, StateOption, err, out
 from minions.errors import BadRequest
 from minions.settings import load_settings
 from workers.llama.loading import plan_placement
 from workers.llama.sizing import LlamaSettings, free_threads
-from workers.random_gguf import SHAPES, write_random_gguf
 
 BENCH_SHAPE = "small-32k"
+DECODE_SHAPE = "small-201k"
+_MADE_SHAPES = (BENCH_SHAPE, DECODE_SHAPE)
 
 GgufOption = Annotated[
     Path | None,
+    typer.Option("--gguf", help="The model; default: one of random weights, made once."),
+]
+ShapeOption = Annotated[
+    str,
     typer.Option(
-        "--gguf", help=f"The model; default: random weights in the shape {BENCH_SHAPE} (70 MB)."
+        help=f"Without --gguf: {BENCH_SHAPE} (70 MB) or {DECODE_SHAPE} (265 MB, gpt-oss's "
+        "vocabulary)."
     ),
 ]
 ThreadsOption = Annotated[
@@ -49,26 +56,38 @@ def engine(
     workload: Annotated[
         list[str] | None, typer.Option(help=f"Of {', '.join(WORKLOADS)}; default: all.")
     ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Of {'; '.join(comparing.COMPETITORS)}. Default: all, often minutes."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="The best of so many counts.")] = 1,
     threads: ThreadsOption = None,
+    shape: ShapeOption = BENCH_SHAPE,
     scratch: ScratchOption = None,
     state_dir: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The same jobs by our engine, by llama-cpp-python one by one, and by llama-server."""
-    for name in workload or ():
-        if name not in WORKLOADS:
-            raise BadRequest(f"There is no workload {name!r}. Use {', '.join(WORKLOADS)}.")
-    path = bench_model(gguf, scratch, state_dir)
+    """The same jobs by our engine, by llama-cpp-python one by one, and by llama-server.
+
+    W1: 6 chunks of 512 tokens, 3 tasks, 2 samples. W2: 6 chunks of 1500, 3 tasks. W3: 40 chunks of
+    1000, 1 task. Answers are JSON of 64 tokens. Each competitor's figures go to stderr as they
+    come; with a server, expect five minutes a workload on two cores.
+    """
+    check_names("workload", workload, WORKLOADS)
+    check_names("competitor", against, comparing.COMPETITORS)
+    check_binary(server_bin, "--server-bin")
+    path = bench_model(gguf, shape, scratch, state_dir)
     asked = Asked(
         gguf=path,
         n_threads=threads or free_threads(path.stat().st_size),
         workloads=workload or tuple(WORKLOADS),
+        against=against or comparing.COMPETITORS,
         server_binary=server_bin,
         n_rounds=rounds,
     )
     say_plan(path)
-    comparisons = comparing.compare(asked, _say_measured)
+    with ending_on_sigterm():
+        comparisons = comparing.compare(asked, _say_measured)
     if as_json:
         typer.echo(json.dumps(comparing.to_json(comparisons, asked), indent=2))
         return
@@ -80,18 +99,20 @@ def engine(
 def followup(
     gguf: GgufOption = None,
     threads: ThreadsOption = None,
+    shape: ShapeOption = BENCH_SHAPE,
     scratch: ScratchOption = None,
     state_dir: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """A further question about a document: from memory, from disk, after a restart."""
-    path = bench_model(gguf, scratch, state_dir)
+    path = bench_model(gguf, shape, scratch, state_dir)
     n_threads = threads or free_threads(path.stat().st_size)
     say_plan(path)
     found = []
     for n_tasks in (3, 1):
-        with tempfile.TemporaryDirectory(prefix="minions-kv-") as folder:
-            found.append(follow_up(path, n_threads, Path(folder), n_tasks))
+        folder = tempfile.TemporaryDirectory(prefix="minions-kv-")
+        with ending_on_sigterm(), folder as name:
+            found.append(follow_up(path, n_threads, Path(name), n_tasks))
     if as_json:
         typer.echo(json.dumps([each.as_json() for each in found], indent=2))
         return
@@ -106,19 +127,22 @@ def decode(
         Path | None, typer.Option(help="llama-batched-bench, to compare with.")
     ] = None,
     threads: ThreadsOption = None,
+    shape: ShapeOption = DECODE_SHAPE,
     scratch: ScratchOption = None,
     state_dir: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Our decoding at several batch sizes against llama.cpp alone, and the cost of the grammar."""
-    path = bench_model(gguf, scratch, state_dir)
+    check_binary(batched_bench_bin, "--batched-bench-bin")
+    path = bench_model(gguf, shape, scratch, state_dir)
     n_threads = threads or free_threads(path.stat().st_size)
     say_plan(path)
-    rates = decoding.decode_rates(path, n_threads)
-    cost = decoding.grammar_cost(path)
     theirs: dict[int, float] | None = None
-    if batched_bench_bin:
-        theirs = decoding.batched_bench(batched_bench_bin, path, n_threads)
+    with ending_on_sigterm():
+        rates = decoding.decode_rates(path, n_threads)
+        cost = decoding.grammar_cost(path)
+        if batched_bench_bin:
+            theirs = decoding.batched_bench(batched_bench_bin, path, n_threads)
     if as_json:
         typer.echo(json.dumps(decoding.to_json(rates, cost, theirs), indent=2))
         return
@@ -140,35 +164,55 @@ def gpt_oss_20b(
     state_dir: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The full shape of gpt-oss-20b with random weights: memory and speed on this machine."""
-    path = gpt_oss.make_model(scratch_folder(scratch, state_dir), _say)
-    try:
-        say_plan(path, LlamaSettings(n_ctx=gpt_oss.CONTEXT_TOKENS))
-        found = gpt_oss.measure(path, threads, llama_bench_bin)
-    finally:
-        if not keep:
-            path.unlink()
+    """The full shape of gpt-oss-20b with random weights: memory and speed on this machine.
+
+    Makes a file of 12.1 GB (24 GB of disk on its way), and removes it. Two cores take a quarter of
+    an hour, a GPU with 16 GB some minutes, most of them for the file.
+    """
+    check_binary(llama_bench_bin, "--llama-bench-bin")
+    with ending_on_sigterm():
+        path = gpt_oss.make_model(scratch_folder(scratch, state_dir), _say)
+        try:
+            say_plan(path, LlamaSettings(n_ctx=gpt_oss.CONTEXT_TOKENS))
+            found = gpt_oss.measure(path, threads, llama_bench_bin)
+        finally:
+            if not keep:
+                path.unlink()
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=2))
         return
     out.print(_facts_table(found.as_json()))
 
 
-def bench_model(gguf: Path | None, scratch: Path | None, state_dir: Path | None) -> Path:
-    """The given model, or one of random weights, made once. Raises BadRequest for a wrong path."""
+def bench_model(
+    gguf: Path | None, shape: str, scratch: Path | None, state_dir: Path | None
+) -> Path:
+    """The given model, or one of random weights, made once. Raises BadRequest for a wrong path or
+    shape."""
     if gguf is not None:
         if not gguf.is_file():
             raise BadRequest(f"There is no file {gguf}. Give the path of a .gguf file.")
         return gguf
-    folder = scratch_folder(scratch, state_dir)
-    path = folder / f"{BENCH_SHAPE}.gguf"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _say(f"making {path} with random weights, once")
-        part = path.with_suffix(".part")
-        write_random_gguf(part, shape=SHAPES[BENCH_SHAPE])
-        part.replace(path)
-    return path
+    if shape not in _MADE_SHAPES:
+        raise BadRequest(f"There is no shape {shape!r}. Use {' or '.join(_MADE_SHAPES)}.")
+    path = scratch_folder(scratch, state_dir) / f"{shape}.gguf"
+    return gpt_oss.made_once(path, shape, _say)
+
+
+def check_names(what: str, given: Sequence[str] | None, known: Collection[str]) -> None:
+    """Raise BadRequest for a name that is not known."""
+    for name in given or ():
+        if name not in known:
+            raise BadRequest(f"There is no {what} {name!r}. Use {'; '.join(known)}.")
+
+
+def check_binary(path: Path | None, option: str) -> None:
+    """Raise BadRequest unless a program that was named is there and can be run: before an hour of
+    measuring, not after it."""
+    if path is not None and not (path.is_file() and os.access(path, os.X_OK)):
+        raise BadRequest(
+            f"{option} {path} is no program. workers/deploy/LLAMA_SERVER.md says how to build it."
+        )
 
 
 def scratch_folder(scratch: Path | None, state_dir: Path | None) -> Path:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from eval.bench.server import serving as serving_llama_cpp
 from tests.contract.chat_server import ChatServer, serving
 from tests.models import random_model_path
+from workers.llama.api import LlamaModel
 from workers.llama.engine import LlamaCppEngine
 from workers.llama.sizing import LlamaSettings
+from workers.llama.tokenizer import LlamaTokenizer
 from workers.openai_engine import OpenAIEngine
 from workers.process_engine import ProcessEngine
 from workers.scripted import ScriptedEngine
 from workers.seams import Engine
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +73,32 @@ def process_kit() -> EngineKit:
     return EngineKit(build=lambda: ProcessEngine(build), context_tokens=2048)
 
 
-@pytest.fixture(scope="session", params=["scripted", "openai", "llama", "process"])
+def llama_server_path() -> Path:
+    """llama.cpp's own server: where MINIONS_LLAMA_SERVER says, or where LLAMA_SERVER.md builds it;
+    skips the test where there is none."""
+    built = ROOT / "build" / "llama" / "programs" / "bin" / "llama-server"
+    path = Path(os.environ.get("MINIONS_LLAMA_SERVER", built))
+    if not path.is_file():
+        pytest.skip(f"no llama-server at {path}: workers/deploy/LLAMA_SERVER.md says how to build")
+    return path
+
+
+@pytest.fixture(scope="session")
+def llama_server_kit() -> Iterator[EngineKit]:
+    """Our client of the OpenAI API against llama.cpp's own server, on random weights."""
+    path = random_model_path()
+    model = LlamaModel(path, vocab_only=True)
+    with serving_llama_cpp(llama_server_path(), path, 1, 2, 2048) as (_, url):
+        yield EngineKit(
+            build=lambda: OpenAIEngine(
+                f"{url}/v1", "tiny", n_slots=2, context_tokens=2048, tokenizer=LlamaTokenizer(model)
+            ),
+            context_tokens=2048,
+        )
+    model.close()
+
+
+@pytest.fixture(scope="session", params=["scripted", "openai", "llama_server", "llama", "process"])
 def engine_kit(request: pytest.FixtureRequest) -> EngineKit:
     kit = request.getfixturevalue(f"{request.param}_kit")
     assert isinstance(kit, EngineKit)

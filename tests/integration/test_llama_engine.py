@@ -33,7 +33,7 @@ from workers.prompt import worker_prompt
 from workers.random_gguf import CONTROL_TOKENS
 from workers.seams import Engine
 
-SETTINGS = LlamaSettings(n_ctx=4096, n_seq_max=10, n_threads=1)
+SETTINGS = LlamaSettings(n_ctx=4096, n_seq_max=10, live_chunks=3, n_threads=1)
 SHORT = Sampling(max_output_tokens=24)
 TEXT = (
     "The annual report of the company was filed on 4 May 2021. The company paid $1,234.56 for "

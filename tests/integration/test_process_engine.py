@@ -25,7 +25,7 @@ from workers.random_gguf import CONTROL_TOKENS
 from workers.scripted import ScriptedEngine
 from workers.seams import Engine, Outcome, Work
 
-SETTINGS = LlamaSettings(n_ctx=4096, n_seq_max=8, n_threads=1)
+SETTINGS = LlamaSettings(n_ctx=4096, n_seq_max=8, live_chunks=3, n_threads=1)
 POISON = "this chunk breaks llama.cpp"
 
 

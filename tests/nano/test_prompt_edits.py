@@ -12,7 +12,7 @@ from workers.llama.engine import LlamaCppEngine
 from workers.llama.sizing import LlamaSettings
 from workers.prompt import WorkerPrompt, worker_prompt
 
-SETTINGS = LlamaSettings(n_ctx=4096, n_seq_max=8, n_threads=1)
+SETTINGS = LlamaSettings(n_ctx=4096, n_seq_max=8, live_chunks=3, n_threads=1)
 TASKS = ("Which state's law governs this agreement?", "Is there a source code escrow?")
 
 

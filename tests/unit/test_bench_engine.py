@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from eval.bench.competitors import in_chunk_order, in_job_order, run_llama_class, run_minions
 from eval.bench.engine import ONE_BY_ONE, OURS, Comparison, roofline
 from eval.bench.followup import follow_up
-from eval.bench.measure import Measured
+from eval.bench.measure import Measured, in_own_process
 from eval.bench.server import ServerWay
 from eval.bench.workloads import WORKLOADS, Workload, prompts_for
 from minions.cli import cli
 from tests.models import random_model_path
+from workers.errors import EngineCrashed
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = Workload(name="small", n_chunks=2, chunk_tokens=60, n_tasks=2, n_samples=2)
 
 
@@ -39,11 +47,10 @@ def test_ratios_are_of_the_competitors_to_us() -> None:
         roofline=roofline(1000, (1000.0, 500.0)),
     )
     found = comparison.as_json()
-    assert found["ratio_vs_llama_cpp_python"] == {"wall": 5.0, "cpu": 3.0}
-    assert (found["best_server"], found["ratio_vs_best_server"]) == (
-        "llama-server 8 slots, by chunk",
-        {"wall": 1.5, "cpu": 1.25},
-    )
+    assert found["ratio_vs_llama_cpp_python"] == 3.0
+    assert found["ratios"][ONE_BY_ONE] == {"wall": 5.0, "cpu": 3.0}
+    assert found["best_server"] == "llama-server 8 slots, by chunk"
+    assert found["ratio_vs_best_server"] == 1.25
     assert found["share_of_roofline"] == {"wall": 0.5, "cpu": 0.5}
     assert set(found["engines"][OURS]) == {
         "wall_s",
@@ -93,10 +100,46 @@ def test_decode_prints_a_table_and_json() -> None:
     assert found["grammar"]["checked_first_us"] > 0
 
 
+def test_a_competitor_raises_and_dies_here() -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        in_own_process(int, "none")
+    with pytest.raises(EngineCrashed, match="died with status 3"):
+        in_own_process(os._exit, 3)
+
+
+_SLEEPS = """
+import time
+from eval.bench.measure import ending_on_sigterm, in_own_process
+if __name__ == "__main__":
+    with ending_on_sigterm():
+        in_own_process(time.sleep, 60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_ended_benchmark_leaves_nothing_running(number: int, tmp_path: Path) -> None:
+    script = tmp_path / "sleeps.py"
+    script.write_text(_SLEEPS)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = psutil.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while len(children := parent.children()) < 2:  # the resource tracker is one
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    parent.send_signal(number)
+    parent.wait(20)
+    _gone, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["bench", "engine", "--gguf", "no.gguf"], "There is no file no.gguf"),
+        (["bench", "engine", "--against", "vllm"], "There is no competitor 'vllm'"),
+        (["bench", "decode", "--shape", "huge"], "There is no shape 'huge'"),
+        (["bench", "engine", "--server-bin", "no-server"], "--server-bin no-server is no program"),
+        (["bench", "gpt-oss-20b", "--llama-bench-bin", "."], "--llama-bench-bin . is no program"),
         (["bench", "engine", "--workload", "W9"], "There is no workload 'W9'"),
     ],
 )

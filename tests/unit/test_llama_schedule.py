@@ -46,6 +46,7 @@ def limits(
     busy_jobs: int = 1,
     n_extra_rows: int = 0,
     live_cells: int | None = None,
+    cells_per_job: int = 0,
 ) -> Limits:
     return Limits(
         n_sequences=n_sequences,
@@ -55,6 +56,7 @@ def limits(
         busy_jobs=busy_jobs,
         n_extra_rows=n_extra_rows,
         live_cells=live_cells,
+        cells_per_job=cells_per_job,
     )
 
 
@@ -173,6 +175,7 @@ CHUNK_SIZES = {"a": 0, "b": 1, "c": 17, "d": 40, "e": 63, "f": 90}
     live_chunks=st.integers(1, 4),
     busy_jobs=st.integers(1, 6),
     live_cells=st.sampled_from([None, 1, 50, 120]),
+    cells_per_job=st.sampled_from([0, 5, 20]),
     events=st.lists(st.sampled_from(["go", "go", "go", "no slot", "cancel"]), max_size=60),
     data=st.data(),
 )
@@ -184,10 +187,19 @@ def test_every_job_ends_once_within_the_limits(
     live_chunks: int,
     busy_jobs: int,
     live_cells: int | None,
+    cells_per_job: int,
     events: list[str],
     data: st.DataObject,
 ) -> None:
-    bounds = limits(n_sequences, n_cells, n_batch, live_chunks, busy_jobs, live_cells=live_cells)
+    bounds = limits(
+        n_sequences,
+        n_cells,
+        n_batch,
+        live_chunks,
+        busy_jobs,
+        live_cells=live_cells,
+        cells_per_job=cells_per_job,
+    )
     run = Run(Schedule(limits=bounds), bounds)
     script = iter(events)
     for ticket, (chunk, n_job, n_output, task, n_root) in enumerate(asked):
@@ -249,10 +261,10 @@ def test_no_more_chunks_are_live_than_allowed_and_they_open_in_order() -> None:
     assert run.ended == [0, 3, 1, 4, 2, 5]
 
 
-def most_live(bounds: Limits, n_chunk: int) -> int:
-    """Chunks that were in work at once while eight of them were read."""
+def most_live(bounds: Limits, n_chunk: int, n_jobs: int = 1) -> int:
+    """Chunks that were in work at once while eight of them were read, each with so many jobs."""
     run = Run(Schedule(limits=bounds), bounds)
-    for ticket, chunk in enumerate("abcdefgh"):
+    for ticket, chunk in enumerate(chunk for chunk in "abcdefgh" for _ in range(n_jobs)):
         run.add(request(ticket, chunk, n_chunk=n_chunk, n_output=9))
     most = 0
     while run.outputs_left:
@@ -265,6 +277,19 @@ def most_live(bounds: Limits, n_chunk: int) -> int:
 def test_small_chunks_are_worked_on_together_and_large_ones_alone() -> None:
     bounds = limits(n_sequences=20, n_cells=10_000, n_batch=512, live_chunks=3, live_cells=100)
     assert [most_live(bounds, n) for n in (10, 33, 34, 50, 51, 200)] == [3, 3, 2, 2, 1, 1]
+
+
+def test_chunks_with_many_jobs_each_are_worked_on_together() -> None:
+    bounds = limits(
+        n_sequences=40,
+        n_cells=10_000,
+        n_batch=512,
+        live_chunks=3,
+        live_cells=100,
+        cells_per_job=20,
+    )
+    assert [most_live(bounds, n_chunk=100, n_jobs=n) for n in (1, 4, 5, 6)] == [1, 1, 3, 3]
+    assert most_live(bounds, n_chunk=50, n_jobs=1) == 2
 
 
 def test_chunks_with_single_jobs_fill_the_batch_where_that_is_asked() -> None:

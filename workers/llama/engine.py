@@ -28,7 +28,7 @@ from workers.llama.loading import Loaded, load_parts, open_kv_store
 from workers.llama.schedule import Branch, Fork, Request, Schedule, Step, Tokens
 from workers.llama.sizing import LlamaSettings
 from workers.llama.tokenizer import LlamaTokenizer
-from workers.llama.work import Account, Language, Work, failure_of
+from workers.llama.work import Account, Language, Parts, Work, failure_of
 from workers.llama.writing import Tail
 from workers.prompt import WorkerPrompt, worker_prompt
 from workers.seams import EngineInfo, Outcome
@@ -68,6 +68,8 @@ class Counters:
     """Inside llama_decode, wall time."""
     decode_cpu_s: float = 0.0
     """The same in CPU time of all threads."""
+    decode_own_s: float = 0.0
+    """The same in CPU time of the thread that steps the engine."""
     n_guessed: int = 0
     n_guessed_right: int = 0
     n_revived_tokens: int = 0
@@ -91,6 +93,11 @@ class _Deadlines:
     def pop_past(self, now: float) -> Iterable[int]:
         while self.is_any_past(now):
             yield heapq.heappop(self.heap)[1]
+
+
+def _key_tokens(before: Tokens, own: Tokens) -> Tokens:
+    """The store's key of a branch: where its own tokens begin, then all tokens."""
+    return np.concatenate(([len(before)], before, own)).astype(np.int32)
 
 
 class LlamaCppEngine:
@@ -241,6 +248,7 @@ class LlamaCppEngine:
                 job_tokens=parts.job_tokens,
                 max_output_tokens=parts.max_output_tokens,
                 is_kept=parts.is_kept,
+                is_stored=self._is_stored(parts),
             )
         )
         pending.work = work
@@ -315,10 +323,12 @@ class LlamaCppEngine:
 
     def _decode(self) -> DecodeOutcome:
         begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
+        begin_own_s = time.thread_time()
         outcome = self._context.decode(self._batch)
         counters = self.counters
         counters.decode_s += time.perf_counter() - begin_s
         counters.decode_cpu_s += time.process_time() - begin_cpu_s
+        counters.decode_own_s += time.thread_time() - begin_own_s
         counters.n_steps += 1
         counters.n_rows += self._batch.n_rows
         counters.largest_batch = max(counters.largest_batch, self._batch.n_rows)
@@ -369,6 +379,12 @@ class LlamaCppEngine:
             self.counters.n_revived_tokens += len(branch.tokens)
         return is_whole
 
+    def _is_stored(self, parts: Parts) -> bool:
+        """Whether the chunk of a job was read before."""
+        if self._kv_store is None or not parts.is_kept:
+            return False
+        return self._kv_store.may_have(_key_tokens(parts.root, parts.chunk_tokens))
+
     def _keep(self, step: Step) -> None:
         """Save what the step has finished reading, for later questions."""
         if self._kv_store is None:
@@ -382,7 +398,7 @@ class LlamaCppEngine:
     def _store_key(self, branch: Branch) -> Tokens:
         """All tokens that the cells of a branch depend on, and where its own begin."""
         before = branch.parent.tokens if branch.parent else np.empty(0, np.int32)
-        return np.concatenate(([branch.start], before, branch.tokens)).astype(np.int32)
+        return _key_tokens(before, branch.tokens)
 
     # -- after the batch ----------------------------------------------------------------------
 

@@ -47,8 +47,8 @@ class Opening:
 
     @property
     def tokens(self) -> Tokens:
-        """All of them."""
-        return np.concatenate((self.strings, self.nulls, self.spaces))
+        """All of them, in order."""
+        return np.sort(np.concatenate((self.strings, self.nulls, self.spaces)))
 
     def gap(self, row: Logits) -> float:
         """Distance in logits between the best token that answers and the best that abstains.
@@ -176,7 +176,7 @@ class AnswerGrammarState(GrammarState):
         bytes_of: Callable[[int], bytes],
     ) -> None:
         """`narrow`: what may come after the beginnings `""` and `" "`, and after the key of the
-        citation."""
+        citation; each in order."""
         super().__init__(grammar, is_control)
         self._narrow = narrow
         self._bytes_of = bytes_of
@@ -185,7 +185,11 @@ class AnswerGrammarState(GrammarState):
     def keep_allowed(self, tokens: Tokens) -> Tokens:
         """Those of `tokens` that may come next, in their order."""
         few = self._narrow.get(self._written)
-        return super().keep_allowed(tokens) if few is None else tokens[np.isin(tokens, few)]
+        if few is None:
+            return super().keep_allowed(tokens)
+        if len(tokens) == len(self._is_control):  # the whole vocabulary, in order
+            return few
+        return tokens[np.isin(tokens, few)]
 
     def accept(self, token: int) -> None:
         """Advance past `token`."""

@@ -50,6 +50,12 @@ class KvStore:
         self._ram = RamStates(ram_bytes)
         self._disk = DiskStates(folder, disk_bytes) if folder and disk_bytes > 0 else None
 
+    def may_have(self, tokens: Tokens) -> bool:
+        """Whether there is an entry for just these tokens; whether it is whole shows when it is
+        loaded."""
+        key = self._key(tokens)
+        return self._ram.has(key) or (self._disk is not None and self._disk.has(key))
+
     def get(self, tokens: Tokens) -> State | None:
         """The state for just these tokens; None when there is none that can be trusted."""
         key = self._key(tokens)
@@ -87,6 +93,9 @@ class RamStates:
         self._states: OrderedDict[str, State] = OrderedDict()
         self.n_bytes = 0
 
+    def has(self, key: str) -> bool:
+        return key in self._states
+
     def get(self, key: str) -> State | None:
         if key not in self._states:
             return None
@@ -118,6 +127,9 @@ class DiskStates:
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._shrink()
+
+    def has(self, key: str) -> bool:
+        return self._path(key).is_file()
 
     def get(self, key: str) -> State | None:
         """The state of a key, checked by its hash; what fails the check is deleted."""

@@ -20,6 +20,8 @@ from workers.seams import EngineInfo
 
 _EDGE_BYTES = 1 << 20
 _CPU_LIVE_CELLS = 1600
+_CPU_LIVE_STORED_CELLS = 6400
+_CPU_CELLS_PER_JOB = 96
 
 
 def plan_placement(path: Path, settings: LlamaSettings) -> Placement:
@@ -111,6 +113,8 @@ def limits_of(settings: LlamaSettings, context: LlamaContext, *, on_gpu: bool) -
         n_batch=context.n_batch,
         live_chunks=settings.live_chunks,
         live_cells=settings.live_cells or (None if on_gpu else _CPU_LIVE_CELLS),
+        live_stored_cells=settings.live_cells or (None if on_gpu else _CPU_LIVE_STORED_CELLS),
+        cells_per_job=0 if settings.live_cells or on_gpu else _CPU_CELLS_PER_JOB,
         busy_jobs=busy_jobs,
         n_extra_rows=settings.n_extra_rows,
     )

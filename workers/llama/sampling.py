@@ -17,6 +17,8 @@ from workers.llama.schedule import Tokens
 
 _WALK: Final = 64
 """Best tokens that are tried when the first choice is refused, before the whole vocabulary is."""
+_SMALLEST_SUM: Final = 1e-25
+"""A smaller sum of exponentials may have lost what was rounded to 0."""
 _GROUPS: Final = 64
 """Rows of the table whose columns' bests bound the best of all; see `best_tokens`."""
 
@@ -111,7 +113,13 @@ class Sampler:
 
 
 def log_probability(row: Logits, token: int) -> float:
-    """Natural logarithm of the model's own probability of `token`, before any grammar."""
+    """Natural logarithm of the model's own probability of `token`, before any grammar.
+
+    Each pass over 200,000 logits counts, so the best one is only taken off where it has to be."""
+    with np.errstate(over="ignore", under="ignore"):
+        total = float(np.exp(row, out=_scratch(len(row))).sum())
+    if _SMALLEST_SUM < total < math.inf:
+        return float(row[token]) - math.log(total)
     best = row.max()
     weights = np.subtract(row, best, out=_scratch(len(row)))
     np.exp(weights, out=weights)
@@ -132,8 +140,13 @@ def best_tokens(row: Logits, n: int) -> Tokens:
     n_each = len(row) // _GROUPS
     if n >= n_each:
         return _all(row) if n >= len(row) else np.argpartition(row, -n)[-n:].astype(np.int32)
-    bests = row[: n_each * _GROUPS].reshape(_GROUPS, n_each).max(0)
-    likely = np.flatnonzero(row >= np.partition(bests, -n)[-n])
+    table = row[: n_each * _GROUPS].reshape(_GROUPS, n_each)
+    bests = table.max(0)
+    bound = np.partition(bests, -n)[-n]
+    columns = np.flatnonzero(bests >= bound)
+    groups, places = np.nonzero(table[:, columns] >= bound)
+    rest = np.flatnonzero(row[table.size :] >= bound) + table.size
+    likely = np.concatenate((groups * n_each + columns[places], rest))
     return likely[np.argpartition(row[likely], -n)[-n:]].astype(np.int32)
 
 

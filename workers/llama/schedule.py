@@ -48,7 +48,14 @@ class Limits:
     """Most chunks in work at the same time."""
     live_cells: int | None = None
     """A further chunk is opened only while the chunks in work, with it, hold no more tokens than
-    this; None for no such bound."""
+    this, or than `cells_per_job`; None for no such bound."""
+    cells_per_job: int = 0
+    """A further chunk is also opened while the chunks in work, with it, hold no more tokens than
+    this for each of their jobs: with many jobs to a chunk, decoding them together saves more than
+    the cells of other chunks cost."""
+    live_stored_cells: int | None = None
+    """In place of `live_cells` where the further chunk was read before: nothing is prefilled beside
+    the cells of the others."""
     busy_jobs: int = 1
     """Further chunks are opened while fewer jobs than this are in work, so that chunks with a
     single job each also share their decode batches."""
@@ -85,6 +92,8 @@ class Request:
     """Tokens that may come after the prompt, of whatever kind."""
     is_kept: bool = False
     """Whether the computed chunk is worth keeping for later questions."""
+    is_stored: bool = False
+    """Whether the chunk was read before and need probably not be computed."""
 
     @property
     def n_cells(self) -> int:
@@ -215,6 +224,7 @@ class _Group:
     root_tokens: Tokens
     tokens: Tokens
     is_kept: bool
+    is_stored: bool
     waiting: deque[Request] = field(default_factory=deque)
     running: dict[int, tuple[Request, Branch]] = field(default_factory=dict)
     branch: Branch | None = None
@@ -275,7 +285,7 @@ class Schedule:
         group = self._live.get(request.chunk) or self._queue.get(request.chunk)
         if group is None:
             group = self._queue[request.chunk] = _Group(
-                request.root, request.chunk_tokens, request.is_kept
+                request.root, request.chunk_tokens, request.is_kept, request.is_stored
             )
         group.waiting.append(request)
         self._chunk_of[request.ticket] = request.chunk
@@ -466,8 +476,10 @@ class Schedule:
             return True
         head = next(iter(self._queue.values()))
         n_cells = len(head.tokens) + sum(len(group.tokens) for group in groups)
-        is_small = limits.live_cells is None or n_cells <= limits.live_cells
-        return len(groups) < limits.live_chunks and is_small
+        n_jobs = head.n_jobs + sum(group.n_jobs for group in groups)
+        most = limits.live_stored_cells if head.is_stored else limits.live_cells
+        most = most and max(most, limits.cells_per_job * n_jobs)
+        return len(groups) < limits.live_chunks and (most is None or n_cells <= most)
 
     def _open_chunk(self, root: Branch | None, opened: list[Branch]) -> list[Fork]:
         chunk, group = self._queue.popitem(last=False)

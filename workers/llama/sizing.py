@@ -24,7 +24,7 @@ class LlamaSettings:
 
     n_ctx: int | None = None
     """Cells (tokens) of the KV cache, shared by all jobs; None for what fits, at most 16384."""
-    n_seq_max: int = 32
+    n_seq_max: int = 48
     """Sequences: one for the instructions, one per live chunk, one per job being decoded."""
     n_batch: int = 512
     """Rows of one batch, decode and prefill together (llama.cpp's n_batch and n_ubatch)."""
@@ -34,12 +34,13 @@ class LlamaSettings:
     """Layers on a GPU; None for what fits, where llama.cpp was built with GPU support."""
     kv_type: KvType = "f16"
     """Number format of the cache; q8_0 halves it and costs some prefill speed on a CPU."""
-    live_chunks: int = 3
-    """Most chunks in work at the same time; more of them slow every row on a CPU."""
+    live_chunks: int = 6
+    """Most chunks in work at the same time."""
     live_cells: int | None = None
-    """See `Limits.live_cells`; None for 1600 on a CPU, where with the shape of gpt-oss a second
-    chunk of 1000 tokens costs 12% of all CPU time and a third of 512 saves 5 to 10%, and for no
-    bound on a GPU."""
+    """See `Limits.live_cells`; None for no bound on a GPU, and on a CPU for 1600, or 96 for each
+    job where that is more. There llama.cpp's attention looks at every cell of the cache for every
+    row: with the shape of gpt-oss a second chunk of 1000 tokens with one job costs 12% of all CPU
+    time, while six chunks of 512 with six jobs each save 13% over three."""
     busy_jobs: int | None = None
     """See `Limits.busy_jobs`; None for 1 on a CPU, where every cell in use slows every row, and for
     half the slots on a GPU, which is idle unless many rows are computed together."""
