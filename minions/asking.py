@@ -160,15 +160,13 @@ class Desk:
 
     async def _work(self, record: RunRecord, observe: Observer) -> Reply:
         trace = Trace(run_id=record.run_id)
-        try:
-            async with self._outcome_recorded(record):
+        async with self._outcome_recorded(record):
+            try:
                 session = await self._open_session(record, trace, observe)
                 reply = await self._answer(session)
-                await self.store.update_run(
-                    record.run_id, RunStatus.FINISHED, reply=reply.to_json()
-                )
-        finally:
-            await self.store.put_trace(record.run_id, trace.to_json())
+            finally:  # before the outcome: who finds a run ended finds its trace too
+                await self.store.put_trace(record.run_id, trace.to_json())
+            await self.store.update_run(record.run_id, RunStatus.FINISHED, reply=reply.to_json())
         if self.auditor is not None:
             self.auditor.consider(session, reply)
         return reply

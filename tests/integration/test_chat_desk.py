@@ -111,7 +111,8 @@ async def test_a_good_local_answer_costs_nothing(tmp_path: Path) -> None:
         row.prompt_tokens,
         row.completion_tokens,
     )
-    assert run.status is RunStatus.FINISHED and run.reply == reply.reply
+    assert run.status is RunStatus.FINISHED and run.reply is not None
+    assert {**run.reply, **reply.reply} == run.reply, "what was told is kept"
     assert [step["name"] for step in trace["steps"]] == [
         "turn",
         "forecast",
