@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import pytest
 
@@ -44,6 +45,21 @@ def test_the_same_seed_writes_the_same_document() -> None:
     assert generated_example(7, "train", 90) != generated_example(8, "train", 90)
 
 
+def test_plain_documents_are_about_trained_names() -> None:
+    for seed in range(60):
+        names = {f.key[0] for f in generated_example(seed, "plain", 60).facts}
+        assert len(names) <= 2
+        assert all(zlib.crc32(name.encode()) % 10 for name in names)
+
+
+def test_every_stated_fact_is_asked_before_one_is_asked_again() -> None:
+    example = generated_example(4, "plain", 40, n_questions=30, again=True)
+    keys = [a.about[0] for a in example.asked if a.answerable and a.about]
+    n_facts = len(example.facts)
+    assert len(keys) > n_facts
+    assert set(keys[:n_facts]) == {fact.key for fact in example.facts}
+
+
 def test_about_two_in_five_questions_have_no_answer() -> None:
     asked = [a for seed in range(200) for a in generated_example(seed, "train", 120).asked]
     absent = sum(not a.answerable for a in asked) / len(asked)
@@ -52,9 +68,9 @@ def test_about_two_in_five_questions_have_no_answer() -> None:
 
 def test_held_out_genres_are_never_trained_on() -> None:
     held_out = {g.name for g in load_genres() if g.held_out}
-    trained = {DocumentWriter(seed, "train").genre.name for seed in range(300)}
     assert len(held_out) >= 3
-    assert not trained & held_out
+    for split in ("train", "plain"):
+        assert not {DocumentWriter(seed, split).genre.name for seed in range(300)} & held_out
     for split in ("standard", "hard"):
         assert {DocumentWriter(seed, split).genre.name for seed in range(60)} == held_out
 

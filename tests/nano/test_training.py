@@ -23,10 +23,11 @@ from workers.nano.generated import generated_example  # noqa: E402
 from workers.nano.mixture import Corpus, Mixture, Shares  # noqa: E402
 from workers.nano.model import Nano  # noqa: E402
 from workers.nano.mxfp4 import round_to_mxfp4  # noqa: E402
-from workers.nano.packing import Packer, build_masks, make_batch  # noqa: E402
+from workers.nano.packing import BRIEF_TOKENS, Aim, Packer, build_masks, make_batch  # noqa: E402
 from workers.nano.publish import SHIPPED  # noqa: E402
 from workers.nano.restore import model_from_gguf  # noqa: E402
 from workers.nano.shape import NanoShape  # noqa: E402
+from workers.nano.supervision import _Layer, _spread_loss  # noqa: E402
 from workers.nano.tokenizer import NanoTokenizer  # noqa: E402
 
 TINY = {"width": 64, "n_layers": 2, "head_width": 32, "n_heads": 2, "expert_width": 64}
@@ -35,6 +36,8 @@ TINY = {"width": 64, "n_layers": 2, "head_width": 32, "n_heads": 2, "expert_widt
 def test_fake_quantisation_is_ggufs() -> None:
     kind = gguf.GGMLQuantizationType.MXFP4
     weight = torch.randn(48, 96, generator=torch.Generator().manual_seed(0))
+    weight[0, :32] = torch.arange(32) / 4  # every level and every tie
+    weight[1, :32] = 0
     packed = gguf.quants.quantize(weight.numpy(), kind)
     assert np.array_equal(gguf.quants.dequantize(packed, kind), round_to_mxfp4(weight).numpy())
 
@@ -99,7 +102,7 @@ def test_new_layers_change_nothing_until_they_are_trained() -> None:
     packed = Packer(tokenizer).pack(example, ["\n\n"] * len(example.asked))
     batch = make_batch([packed], model.shape.sliding_window)
     before, after = (
-        m(batch.ids, batch.positions, batch.masks, None).logits for m in (model, deeper)
+        m(batch.ids, batch.positions, batch.tiles, None).logits for m in (model, deeper)
     )
     assert deeper.shape.n_layers == model.shape.n_layers + 2
     assert torch.equal(before, after)
@@ -122,6 +125,49 @@ def test_attention_is_told_where_facts_and_questions_meet() -> None:
         assert [aim.row for aim in aims] == rows
         assert all(k < packed.branches.count(0) for aim in aims for k in aim.keys)
     assert any(aim.keys for aim in packed.same_entity)
+
+
+def test_what_is_said_of_a_thing_is_told_by_its_own_words() -> None:
+    tokenizer = NanoTokenizer.load()
+    packer = Packer(tokenizer)
+    example = generated_example(21, "standard", 60)
+    packed = packer.pack(example, ["\n\n"] * len(example.asked))
+    words = [tokenizer.vocabulary.tokens[packed.ids[k]] for aim in packed.rests for k in aim.keys]
+    assert words
+    assert not {"Ġthe", "Ġof", "Ġis", "What", "?", ":"} & set(words)
+
+
+def test_brief_answers_end_after_their_first_tokens() -> None:
+    tokenizer = NanoTokenizer.load()
+    packer = Packer(tokenizer)
+    example = generated_example(21, "train", 60)
+    separators = ["\n\n"] * len(example.asked)
+    whole = packer.pack(example, separators)
+    brief = packer.pack(example, separators, range(len(example.asked)))
+    for number, asked in enumerate(example.asked, 1):
+        ids = [i for i, branch in zip(brief.ids, brief.branches, strict=True) if branch == number]
+        full = [i for i, branch in zip(whole.ids, whole.branches, strict=True) if branch == number]
+        assert ids == full[: len(ids)] and len(ids) < len(full)
+        answered = len(brief.ids) - brief.branches[::-1].index(number) - brief.decisions[number - 1]
+        assert answered == (BRIEF_TOKENS if asked.answerable else 1)
+    rows = [p.row for p in (*brief.answers, *brief.reads)] + [row for row, _ in brief.copies]
+    assert max(rows) < len(brief)
+    batch = make_batch([brief], 128)
+    assert batch.ids.shape == batch.weights.shape == (1, len(brief))
+
+
+def test_a_name_is_known_by_all_of_its_words() -> None:
+    keys = torch.eye(6)[None]
+    mask = torch.zeros(1, 1, 6, 6)
+    aims = [[Aim(row=5, keys=(1, 2))]]
+
+    def loss(*liked: int) -> float:
+        query = torch.zeros(1, 6, 6)
+        query[0, 5, list(liked)] = 30.0
+        layer = _Layer(q=(query,), k=(keys,), sink=torch.zeros(1), mask=mask, pointer_head=0)
+        return float(_spread_loss(layer, [0], aims))
+
+    assert loss(1) > 3 * loss(1, 2)
 
 
 def _trainer(plan: nano_train.Plan, **sizes: int) -> nano_train.Trainer:

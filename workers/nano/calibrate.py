@@ -29,7 +29,7 @@ def decision_states(model: Nano, mixture: Mixture, packer: Packer, n_examples: i
         sequence = sequence_of(mixture, packer, seed)
         batch = make_batch([sequence], model.shape.sliding_window)
         rows = torch.tensor(sequence.decisions) - 1
-        states.append(model(batch.ids, batch.positions, batch.masks, rows).final)
+        states.append(model(batch.ids, batch.positions, batch.tiles, rows).final)
     return torch.cat(states)
 
 

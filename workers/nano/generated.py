@@ -22,6 +22,8 @@ from workers.nano.pools import Pools, sample
 
 GENRES_FILE = Path(__file__).with_name("genres.toml")
 UNSEEN_GENRES = ("standard", "hard")
+TRAINED_NAMES = ("train", "plain")
+AS_STATED = ("standard", "plain")
 FREE_GENRE_SHARE = 0.6
 FREE_GENRE_SHARE_WITH_WORDS = 0.8
 KINDS_OF_ENTITY = ("company", "product", "place", "project", "person")
@@ -192,16 +194,17 @@ class DocumentWriter:
     def __init__(
         self, seed: int, split: str, fillers: Sequence[str] = (), words: Sequence[str] = ()
     ) -> None:
-        """split: `train`, `test` (held-out entity names), `standard` or `hard` (also genres).
+        """split: `train`, `plain`, `test` (unseen entity names), `standard` or `hard` (genres too).
 
-        `standard`: one or two entities; questions name attributes as the document does. `hard`: up
-        to five; each may put it in its own words, so that both can have no word in common.
+        `standard` and `plain`: one or two entities; questions name attributes as the document does.
+        The others: up to five; each may put it in its own words, so that both can have no word in
+        common.
         fillers: sentences to put between the facts. words: to name attributes by.
         """
         self.rng = random.Random(seed)
-        self.pools = Pools(self.rng, held_out=split != "train")
+        self.pools = Pools(self.rng, held_out=split not in TRAINED_NAMES)
         self.fillers, self.words = fillers, words
-        self.plain = split == "standard"
+        self.plain = split in AS_STATED
         self.genre = self._genre(split)
         self.listed = False
 
@@ -398,17 +401,22 @@ class DocumentWriter:
         period = self.pools.period() if self.genre.attributes[index].periods else None
         return Fact(entity=fact.entity, attribute=index, period=period, value="")
 
-    def write(self, n_words: int, n_questions: int, absent_share: float) -> Example:
-        """The document and its questions."""
+    def write(
+        self, n_words: int, n_questions: int, absent_share: float, again: bool = False
+    ) -> Example:
+        """The document and its questions; again: ask about stated facts more than once."""
         text, placed = self.layout(n_words)
         located = stated_facts(text, placed)
         stated = [fact for fact, _ in located]
         facts = tuple(place for _, place in located)
         self.rng.shuffle(located)
         asked: list[Asked] = []
+        unasked: list[tuple[Fact, Stated]] = list(located)
         for _ in range(n_questions):
-            if located and self.rng.random() >= absent_share:
-                asked.append(self._present(text, *located.pop()))
+            if again and not unasked:
+                unasked = list(located)
+            if unasked and self.rng.random() >= absent_share:
+                asked.append(self._present(text, *unasked.pop()))
             elif stated:
                 missed = self.near_miss(stated)
                 if missed is not None:
@@ -472,10 +480,11 @@ def generated_example(
     absent_share: float = 0.4,
     fillers: Sequence[str] = (),
     words: Sequence[str] = (),
+    again: bool = False,
 ) -> Example:
     """One document with its questions; the same arguments give the same document."""
     writer = DocumentWriter(seed, split, fillers, words)
-    return writer.write(target_words, n_questions, absent_share)
+    return writer.write(target_words, n_questions, absent_share, again)
 
 
 def sentences_from(texts: Sequence[str], rng: random.Random, n: int) -> list[str]:

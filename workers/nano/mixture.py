@@ -34,12 +34,16 @@ PREFIXES = ("Please answer: ", "From the text: ", "According to the excerpt, ", 
 CUAD_BRANCHES = 8
 RARE_CLAUSE_FLOOR = 6.0
 N_FILLERS = 4000
-GENERATED_QUESTIONS = 8
+GENERATED_QUESTIONS = 12
+PLAIN_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shares:
-    """How often each source is drawn (they need not sum to 1) and the chunk sizes in tokens."""
+    """How often each source is drawn (they need not sum to 1) and the chunk sizes in tokens.
+
+    brief: share of the questions whose answers stop after their first tokens.
+    """
 
     contracts: float = 0.5
     papers: float = 0.08
@@ -49,6 +53,7 @@ class Shares:
     min_tokens: int = 80
     max_tokens: int = 540
     max_generated_words: int = 220
+    brief: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,10 +128,12 @@ class Mixture:
         n_words = int(rng.uniform(25, s.max_generated_words))
         return generated_example(
             seed,
+            split="plain" if rng.random() < PLAIN_SHARE else "train",
             target_words=n_words,
             n_questions=GENERATED_QUESTIONS,
             fillers=self._fillers,
             words=self._words,
+            again=True,
         )
 
     def _n_tokens(self, rng: random.Random) -> int:
@@ -227,4 +234,6 @@ def sequence_of(mixture: Mixture, packer: Packer, seed: int) -> Sequenced:
     """Draw and pack the example of `seed`."""
     example = mixture.example(seed)
     rng = random.Random(seed)
-    return packer.pack(example, [rng.choice(SEPARATORS) for _ in example.asked])
+    separators = [rng.choice(SEPARATORS) for _ in example.asked]
+    brief = [i for i in range(len(separators)) if rng.random() < mixture.shares.brief]
+    return packer.pack(example, separators, brief)

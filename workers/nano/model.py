@@ -6,84 +6,26 @@ Shapes: B sequences, T positions, D width, H heads, G key/value heads, W head wi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workers.nano.kernels import (
+    Collect,
+    Dispatch,
+    ExpertRows,
+    SinkAttention,
+    Tile,
+    applied,
+    slots_for,
+)
 from workers.nano.mxfp4 import FakeMxfp4
 from workers.nano.shape import NanoShape
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-SWIGLU_LIMIT = 7.0
-SWIGLU_ALPHA = 1.702
 N_CLAUSE_DIRECTIONS = 41
-
-
-def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
-    """`function.apply`, which PyTorch leaves untyped."""
-    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
-    return result
-
-
-class SinkAttention(torch.autograd.Function):
-    """Flash attention plus one learned logit per head that takes probability and gives nothing."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor, mask: Tensor, scale: float
-    ) -> Tensor:
-        """q, k, v: B,H,T,W; sink: H; mask: B,1,T,T (0 or -inf). Returns B,H,T,W."""
-        plain, log_sum = _flash(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
-        with_sink = torch.logaddexp(log_sum, sink.view(1, -1, 1).to(log_sum.dtype))
-        out: Tensor = plain * torch.exp(log_sum - with_sink).unsqueeze(-1).to(plain.dtype)
-        ctx.save_for_backward(q, k, v, out, with_sink, sink, mask)
-        ctx.scale = scale
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Exact gradients: the flash backward with the sink's log-sum, and the sink's own."""
-        q, k, v, out, log_sum, sink, mask = ctx.saved_tensors
-        grad = gradients[0].contiguous()
-        dq, dk, dv = _flash_backward(
-            grad, q, k, v, out, log_sum, 0.0, False, attn_mask=mask, scale=ctx.scale
-        )
-        share = torch.exp(sink.view(1, -1, 1) - log_sum)
-        dsink = -(share * (grad.float() * out.float()).sum(-1)).sum((0, 2))
-        return dq, dk, dv, dsink, None, None
-
-
-class _Dispatch(torch.autograd.Function):
-    """Rows of tokens repeated into expert order; the backward is a gather, not a scatter."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, token: Tensor, inverse: Tensor, used: int) -> Tensor:
-        ctx.save_for_backward(inverse)
-        ctx.used = used
-        return x[token]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (inverse,) = ctx.saved_tensors
-        width = gradients[0].shape[-1]
-        return gradients[0][inverse].view(-1, ctx.used, width).sum(1), None, None, None
-
-
-class _Collect(torch.autograd.Function):
-    """The inverse permutation of `_Dispatch`."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        return y[inverse]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return gradients[0][ctx.saved_tensors[0]], None, None
 
 
 def yarn_frequencies(shape: NanoShape) -> tuple[Tensor, float]:
@@ -108,13 +50,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """RoPE in the half-split layout; x: B,H,T,W; cos and sin: B,1,T,W/2."""
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
-
-
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """gpt-oss's clamped SwiGLU with its +1 on the linear half."""
-    gate = gate.clamp(max=SWIGLU_LIMIT)
-    up = up.clamp(-SWIGLU_LIMIT, SWIGLU_LIMIT)
-    return gate * torch.sigmoid(SWIGLU_ALPHA * gate) * (up + 1)
 
 
 def _matrix(*sizes: int, std: float) -> nn.Parameter:
@@ -148,7 +83,7 @@ class Attention(nn.Module):
         return y.transpose(1, 2).float()
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor
+        self, x: Tensor, cos: Tensor, sin: Tensor, tiles: Sequence[Tile]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x: B,T,D normed. Returns the output B,T,D and the rotated q B,H,T,W and k B,G,T,W."""
         q = rotate(self._heads(x, self.q, self.q_bias), cos, sin)
@@ -157,7 +92,7 @@ class Attention(nn.Module):
         group = self.shape.n_heads // self.shape.n_kv_heads
         wide_k, wide_v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         scale = self.shape.head_width**-0.5
-        y = _apply(SinkAttention, q, wide_k, wide_v, self.sink, mask, scale)
+        y = applied(SinkAttention, q, wide_k, wide_v, self.sink, tiles, scale)
         y = y.transpose(1, 2).reshape(x.shape[0], x.shape[1], -1)
         return F.linear(y, self.out, self.out_bias), q, k
 
@@ -179,9 +114,9 @@ class Experts(nn.Module):
         if not self.fake_quant:
             return self.gate, self.up, self.down
         return (
-            _apply(FakeMxfp4, self.gate),
-            _apply(FakeMxfp4, self.up),
-            _apply(FakeMxfp4, self.down),
+            applied(FakeMxfp4, self.gate),
+            applied(FakeMxfp4, self.up),
+            applied(FakeMxfp4, self.down),
         )
 
     def _route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,20 +126,13 @@ class Experts(nn.Module):
         top, chosen = logits.topk(self.shape.n_experts_used, -1)
         return logits, chosen, torch.softmax(top, -1)
 
-    def _run(self, x: Tensor, counts: list[int]) -> Tensor:
+    def _run(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """x: rows sorted by expert, `counts[e]` rows each."""
-        # unbind and split, not indexing: one gradient instead of a zero-filled one per expert
-        gate, up, down = (weight.unbind(0) for weight in self._weights())
-        biases = zip(
-            self.gate_bias.unbind(0), self.up_bias.unbind(0), self.down_bias.unbind(0), strict=True
-        )
-        outs = []
-        for e, (rows, (gate_bias, up_bias, down_bias)) in enumerate(
-            zip(x.split(counts), biases, strict=True)
-        ):
-            hidden = swiglu(F.linear(rows, gate[e], gate_bias), F.linear(rows, up[e], up_bias))
-            outs.append(F.linear(hidden, down[e], down_bias))
-        return torch.cat(outs)
+        gate, up, down = self._weights()
+        if torch.is_autocast_enabled("cpu"):
+            x = x.to(torch.get_autocast_dtype("cpu"))
+        weights = (gate, self.gate_bias, up, self.up_bias, down, self.down_bias)
+        return applied(ExpertRows, x, counts, *weights)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: B,T,D normed. Returns B,T,D and the load-balancing loss (1 when even)."""
@@ -212,15 +140,10 @@ class Experts(nn.Module):
         flat = x.reshape(-1, d)
         used = self.shape.n_experts_used
         logits, chosen, weights = self._route(flat)
-        expert = chosen.reshape(-1)
-        order = torch.argsort(expert, stable=True)
-        inverse = torch.empty_like(order)
-        inverse[order] = torch.arange(len(order))
-        counts = torch.bincount(expert, minlength=self.shape.n_experts)
-        rows = self._run(_apply(_Dispatch, flat, order // used, inverse, used), counts.tolist())
-        y = _apply(_Collect, rows, order, inverse).view(-1, used, d)
-        share = counts.float() / len(expert)
-        balance = self.shape.n_experts * (torch.softmax(logits, -1).mean(0) * share).sum()
+        slots = slots_for(chosen, self.shape.n_experts)
+        rows = self._run(applied(Dispatch, flat, slots.token, slots.slot, used), slots.counts)
+        y = applied(Collect, rows, slots.slot).view(-1, used, d)
+        balance = self.shape.n_experts * (torch.softmax(logits, -1).mean(0) * slots.share).sum()
         return (y * weights.unsqueeze(-1).to(y.dtype)).sum(1).view(b, t, d), balance
 
 
@@ -236,11 +159,11 @@ class Block(nn.Module):
         self.experts = Experts(shape)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor
+        self, x: Tensor, cos: Tensor, sin: Tensor, tiles: Sequence[Tile]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns the new residual stream, q, k and the balance loss."""
         normed = F.rms_norm(x, x.shape[-1:], self.attention_norm, self.epsilon)
-        attended, q, k = self.attention(normed, cos, sin, mask)
+        attended, q, k = self.attention(normed, cos, sin, tiles)
         x = x + attended
         mixed, balance = self.experts(F.rms_norm(x, x.shape[-1:], self.experts_norm, self.epsilon))
         return x + mixed, q, k, balance
@@ -283,9 +206,13 @@ class Nano(nn.Module):
                 module.fake_quant = on
 
     def forward(
-        self, ids: Tensor, positions: Tensor, masks: tuple[Tensor, Tensor], rows: Tensor | None
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        tiles: tuple[Sequence[Tile], Sequence[Tile]],
+        rows: Tensor | None,
     ) -> Outputs:
-        """ids, positions: B,T; masks: (sliding, full) B,1,T,T; rows: flat indices into B*T."""
+        """ids, positions: B,T; tiles: (sliding, full); rows: flat indices into B*T, or all."""
         angle = positions.float().unsqueeze(-1) * self._frequencies
         cos = (torch.cos(angle) * self._magnitude).unsqueeze(1)
         sin = (torch.sin(angle) * self._magnitude).unsqueeze(1)
@@ -294,8 +221,8 @@ class Nano(nn.Module):
         before_last = x
         for index, block in enumerate(self.blocks):
             before_last = x
-            mask = masks[0] if self.shape.is_sliding(index) else masks[1]
-            x, q, k, balance = block(x, cos, sin, mask)
+            seen = tiles[0] if self.shape.is_sliding(index) else tiles[1]
+            x, q, k, balance = block(x, cos, sin, seen)
             attention.append((q, k))
             balances.append(balance)
         flat = x.reshape(-1, x.shape[-1])

@@ -7,7 +7,8 @@ as the engine does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from workers.nano.clause_questions import CLAUSE_NUMBERS
 from workers.nano.examples import FORCED_START, Asked, Example, Stated, answer_text
 from workers.nano.framing import closing_ids, opening_ids
+from workers.nano.kernels import Tile
 from workers.nano.tokenizer import NanoTokenizer
 from workers.nano.vocabulary import SPACE
 
@@ -27,9 +29,17 @@ FIRST_OF_VALUE = 4.0
 FIRST_OF_QUOTE = 2.0
 FREE_TEXT = 1.0
 FIXED_TEXT = 0.05
+BRIEF_TOKENS = 5
+FUNCTION_WORDS = (
+    "a an and are as at by did does find for from give given has have how in is it its list lists "
+    "me much of on one please report s set state tell text that the to was were what when where "
+    "which while who whom will with according"
+)
 MAX_SKIP = 5
 REACH = 120
 MAX_MATCHES = 8
+STRETCH = 96
+SMALL_GAP = 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +126,8 @@ class Packer:
         tokens = tokenizer.vocabulary.tokens
         self._bare_tokens = [token.removeprefix(SPACE) for token in tokens]
         self._lowered = [token.lower() for token in self._bare_tokens]
+        function_words = set(FUNCTION_WORDS.split())
+        self._tells = [t.isalnum() and t not in function_words for t in self._lowered]
         self._starts_word = [token.startswith(SPACE) for token in tokens]
 
     def prefix(self, text: str) -> TokenisedPrefix:
@@ -130,8 +142,14 @@ class Packer:
         encode = self.tokenizer.encode
         return [*encode(separator), *encode(question), *self.closing, *self.forced]
 
-    def pack(self, example: Example, separators: Sequence[str]) -> Sequenced:
-        """One sequence with a branch per question; `separators[i]` stands before question i."""
+    def pack(
+        self, example: Example, separators: Sequence[str], brief: Collection[int] = ()
+    ) -> Sequenced:
+        """One sequence with a branch per question; `separators[i]` stands before question i.
+
+        brief: questions whose answers stop after their first tokens. What is hard about an answer
+        is its beginning, so that more questions fit into as many tokens.
+        """
         prefix = self.prefix(example.text)
         n = len(prefix.ids)
         sequence = Sequenced(
@@ -146,9 +164,12 @@ class Packer:
                 (*prefix.tokens_of(span), CLAUSE_NUMBERS[clause])
                 for clause, span in example.clauses
             ]
-        aim_values(sequence, prefix, example)
+        aim_values(sequence, prefix, example, self._telling)
         for index, asked in enumerate(example.asked):
             self._add_branch(sequence, prefix, example, asked, (index + 1, separators[index]))
+            if index in brief:
+                n_kept = BRIEF_TOKENS if asked.answerable else 1
+                cut(sequence, sequence.decisions[-1] + n_kept)
         return sequence
 
     def _add_branch(
@@ -213,13 +234,18 @@ class Packer:
     def _named(
         self, asked: Asked, question: tuple[int, int], separator: str
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token indices of the question that name the entity, and all others."""
+        """Token indices of the question that name the entity, and others that tell something."""
         first = question[0] + len(self.tokenizer.encode(separator))
         _, offsets = self.tokenizer.encode_with_offsets(asked.question)
         low, high = asked.about[1] if asked.about else (0, 0)
         inside = {first + i for i, (a, b) in enumerate(offsets) if b > low and a < high}
-        rest = tuple(i for i in range(first, question[1]) if i not in inside)
-        return tuple(sorted(inside)), rest
+        rest = [i - first for i in range(first, question[1]) if i not in inside]
+        told = self._telling(self.tokenizer.encode(asked.question), rest)
+        return tuple(sorted(inside)), tuple(first + i for i in told)
+
+    def _telling(self, ids: Sequence[int], places: Sequence[int]) -> list[int]:
+        """Those of `places` in `ids` that are neither marks nor function words; all if none is."""
+        return [i for i in places if self._tells[ids[i]]] or list(places)
 
     def _answer(
         self, example: Example, asked: Asked
@@ -298,13 +324,31 @@ class Packer:
             sequence.reads.append(Pointing(row=row, start=both[0], end=row + 1, first=both[0]))
 
 
-def aim_values(sequence: Sequenced, prefix: TokenisedPrefix, example: Example) -> None:
-    """The anchors of stated facts: where their entity is named, and the rest of the statement."""
+def cut(sequence: Sequenced, end: int) -> None:
+    """Drop all tokens from `end` on, and what they were told."""
+    for values in (sequence.ids, sequence.positions, sequence.branches, sequence.parents):
+        del values[end:]
+    del sequence.weights[end:]
+    sequence.answers = [p for p in sequence.answers if p.row < end]
+    sequence.reads = [p for p in sequence.reads if p.row < end]
+    sequence.copies = [(row, key) for row, key in sequence.copies if row < end]
+
+
+def aim_values(
+    sequence: Sequenced,
+    prefix: TokenisedPrefix,
+    example: Example,
+    telling: Callable[[Sequence[int], Sequence[int]], list[int]],
+) -> None:
+    """The anchors of stated facts: where their entity is named, and what is said of it.
+
+    telling: picks, from token ids and places in them, the places that tell something.
+    """
     for fact in example.facts:
         entity = range(*prefix.tokens_of(fact.entity))
         value = range(*prefix.tokens_of(fact.value))
         piece = range(*prefix.tokens_of(fact.piece))
-        rest = [i for i in piece if i not in entity and i not in value]
+        rest = telling(prefix.ids, [i for i in piece if i not in entity and i not in value])
         for row in anchors(prefix, fact):
             for aims, wanted in ((sequence.entities, entity), (sequence.rests, rest)):
                 seen = tuple(i for i in wanted if i <= row)
@@ -343,7 +387,10 @@ def aim_question(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Padded tensors, all B,T; masks: (sliding, full), each B,1,T,T of 0 and -inf."""
+    """Padded tensors, all B,T; masks: (sliding, full), each B,1,T,T of 0 and -inf.
+
+    tiles: the masks again, as the parts that are not empty.
+    """
 
     ids: Tensor
     positions: Tensor
@@ -351,6 +398,7 @@ class Batch:
     weights: Tensor
     parents: Tensor
     masks: tuple[Tensor, Tensor]
+    tiles: tuple[tuple[Tile, ...], tuple[Tile, ...]]
     sequences: tuple[Sequenced, ...]
 
 
@@ -370,6 +418,50 @@ def build_masks(branches: Tensor, positions: Tensor, window: int) -> tuple[Tenso
     )
 
 
+def tiles_of(mask: Tensor, sequences: Sequence[Sequenced]) -> tuple[Tile, ...]:
+    """mask: B,1,T,T. What every stretch of queries sees, as runs of keys."""
+    tiles = []
+    for index, sequence in enumerate(sequences):
+        seen = torch.isfinite(mask[index, 0])
+        for first, end in stretches(sequence.branches):
+            for low, high in _runs(seen[first:end].any(0).nonzero()[:, 0].tolist()):
+                part = mask[index : index + 1, :, first:end, low:high]
+                inside = seen[first:end, low:high]
+                blind = ~inside.any(-1)
+                tile = Tile(
+                    sequence=index, first=first, end=end, low=low, high=high,
+                    mask=None if bool(inside.all()) else part,
+                    blind=blind[None, None] if bool(blind.any()) else None,
+                )  # fmt: skip
+                tiles.append(tile)
+    return tuple(tiles)
+
+
+def stretches(branches: Sequence[int]) -> list[tuple[int, int]]:
+    """Queries to compute together: pieces of the chunk, and some branches each."""
+    starts, begun = [0], 0
+    for index in range(1, len(branches)):
+        is_border = branches[index] == 0 or branches[index] != branches[index - 1]
+        if branches[index] != 0 and branches[index - 1] == 0:
+            begun = STRETCH  # questions never share a stretch with the chunk
+        begun += 1
+        if is_border and begun > STRETCH:
+            starts.append(index)
+            begun = 0
+    return list(itertools.pairwise([*starts, len(branches)]))
+
+
+def _runs(keys: Sequence[int]) -> list[tuple[int, int]]:
+    """Half-open runs of rising `keys`; small gaps are passed over."""
+    runs: list[tuple[int, int]] = []
+    for key in keys:
+        if runs and key - runs[-1][1] < SMALL_GAP:
+            runs[-1] = (runs[-1][0], key + 1)
+        else:
+            runs.append((key, key + 1))
+    return runs
+
+
 def _padded(rows: list[list[int]] | list[list[float]], value: float, dtype: torch.dtype) -> Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=dtype)
@@ -379,12 +471,14 @@ def make_batch(sequences: Sequence[Sequenced], window: int) -> Batch:
     """Pad to the longest and build the masks."""
     branches = _padded([s.branches for s in sequences], PADDING_BRANCH, torch.long)
     positions = _padded([s.positions for s in sequences], 0, torch.long)
+    sliding, full = build_masks(branches, positions, window)
     return Batch(
         ids=_padded([s.ids for s in sequences], 0, torch.long),
         positions=positions,
         branches=branches,
         weights=_padded([s.weights for s in sequences], 0.0, torch.float),
         parents=_padded([s.parents for s in sequences], 0, torch.long),
-        masks=build_masks(branches, positions, window),
+        masks=(sliding, full),
+        tiles=(tiles_of(sliding, sequences), tiles_of(full, sequences)),
         sequences=tuple(sequences),
     )

@@ -18,7 +18,7 @@ COPYING_SHARE = 0.5
 EARLY_SHARE = 0.25
 FINDING_SHARE = 0.3
 GATHERING_SHARE = 0.3
-MATCHING_SHARE = 0.3
+MATCHING_SHARE = 0.6
 MATCHING_LAYERS = 6
 TAG_OFFSET = 4.0
 TAG_POSITIVE_WEIGHT = 3.0
@@ -42,6 +42,7 @@ class _Layer:
     sink: Tensor
     mask: Tensor
     pointer_head: int
+    is_matching: bool = False
 
     @property
     def n_heads(self) -> int:
@@ -55,8 +56,9 @@ class _Layer:
 
     @property
     def answering_heads(self) -> list[int]:
-        """The pointer head, then those of the last key/value group."""
-        return [self.pointer_head, *range(self.n_heads - self.group, self.n_heads)]
+        """The pointer head, then those of the last key/value group but one that matches."""
+        first = self.n_heads - self.group + int(self.is_matching and self.group > 1)
+        return [self.pointer_head, *range(first, self.n_heads)]
 
     def scores(self, sequence: int, rows: Tensor, heads: list[int]) -> Tensor:
         """Logits (heads, rows, T + 1) of these rows over all keys and, last, the sink."""
@@ -126,6 +128,21 @@ def _aim_loss(layer: _Layer, heads: list[int], per_sequence: Sequence[Sequence[A
     return torch.cat(losses).mean()
 
 
+def _spread_loss(layer: _Layer, heads: list[int], per_sequence: Sequence[Sequence[Aim]]) -> Tensor:
+    """Cross-entropy of these heads' attention with an even share for every key aimed at.
+
+    `_aim_loss` is content with one of the keys, but names often share a word.
+    """
+    losses = [layer.sink.new_zeros(1)]
+    for index, aims in enumerate(per_sequence):
+        if aims:
+            scores = layer.scores(index, torch.tensor([aim.row for aim in aims]), heads)
+            wanted = _aimed(aims, scores.shape[-1] - 1) & torch.isfinite(scores[0])
+            logs = torch.log_softmax(scores, -1).masked_fill(~wanted, 0.0)
+            losses.append((-logs.sum(-1) / wanted.sum(-1).clamp(min=1)).mean(0))
+    return torch.cat(losses).mean()
+
+
 def _layer_loss(layer: _Layer, per_sequence: Sequence[Sequence[Pointing]]) -> Looked:
     spans, pointers, sinks = [], [], []
     for index, pointings in enumerate(per_sequence):
@@ -159,6 +176,8 @@ def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
     the question's. The model's first full layer finds the question's words in the chunk.
     """
     group = model.shape.n_heads // model.shape.n_kv_heads
+    last = model.shape.n_layers - 1
+    is_deep = model.shape.n_layers >= MATCHING_LAYERS
 
     def layer(index: int) -> _Layer:
         sliding = model.shape.is_sliding(index)
@@ -168,9 +187,9 @@ def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
             sink=model.blocks[index].attention.sink,  # type: ignore[union-attr, arg-type]
             mask=batch.masks[0] if sliding else batch.masks[1],
             pointer_head=group if sliding else group - 1,
+            is_matching=is_deep and index == last - 2,
         )
 
-    last = model.shape.n_layers - 1
     pointings = [s.answers for s in batch.sequences]
     answers = _layer_loss(layer(last), pointings)
     reads = _layer_loss(layer(last - 1), [s.reads for s in batch.sequences])
@@ -179,7 +198,7 @@ def attention_loss(model: Nano, outputs: Outputs, batch: Batch) -> Looked:
     for index in range(1, last, 2):
         loss = loss + EARLY_SHARE * _layer_loss(layer(index), pointings).loss
     loss = loss + FINDING_SHARE * _aim_loss(layer(1), [0], [s.finds for s in batch.sequences])
-    if model.shape.n_layers >= MATCHING_LAYERS:
+    if is_deep:
         loss = loss + _matching_loss(layer(last - 3), layer(last - 2), batch)
     return Looked(loss=loss, on_span=answers.on_span, on_sink=answers.on_sink)
 
@@ -188,8 +207,8 @@ def _matching_loss(gathering: _Layer, matching: _Layer, batch: Batch) -> Tensor:
     """Halves of facts and questions: gathered by one key/value group each, matched by one head."""
     group, sequences = gathering.group, batch.sequences
     entity_heads, rest_heads = list(range(group)), list(range(group, gathering.n_heads))
-    gathered = _aim_loss(gathering, entity_heads, [s.entities for s in sequences])
-    gathered = gathered + _aim_loss(gathering, rest_heads, [s.rests for s in sequences])
+    gathered = _spread_loss(gathering, entity_heads, [s.entities for s in sequences])
+    gathered = gathered + _spread_loss(gathering, rest_heads, [s.rests for s in sequences])
     matched = _aim_loss(matching, entity_heads[:1], [s.same_entity for s in sequences])
     matched = matched + _aim_loss(matching, rest_heads[:1], [s.same_attribute for s in sequences])
     copied = _copy_loss(matching, [s.copies for s in sequences])

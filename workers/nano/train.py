@@ -125,7 +125,7 @@ def loss_of(model: Nano, batch: Batch, plan: Plan, step: int) -> tuple[Tensor, S
     """The training loss of a batch."""
     rows, wanted, weights = targets(batch, step)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.bf16):
-        outputs = model(batch.ids, batch.positions, batch.masks, rows)
+        outputs = model(batch.ids, batch.positions, batch.tiles, rows)
         clauses = clause_loss(model, outputs, batch)
     each = F.cross_entropy(outputs.logits.float(), wanted, reduction="none")
     loss = (each * weights).sum() / weights.sum()
@@ -321,6 +321,7 @@ def _arguments() -> argparse.Namespace:
     for name in ("contracts", "papers", "tables", "lookups", "generated"):
         parser.add_argument(f"--{name}", type=float, default=getattr(Shares(), name))
     parser.add_argument("--max-tokens", type=int, default=Shares().max_tokens)
+    parser.add_argument("--brief", type=float, default=Shares().brief)
     parser.add_argument("--generated-words", type=int, default=Shares().max_generated_words)
     return parser.parse_args()
 
@@ -332,7 +333,7 @@ def main() -> None:
     shares = Shares(
         contracts=args.contracts, papers=args.papers, tables=args.tables, lookups=args.lookups,
         generated=args.generated, max_tokens=args.max_tokens,
-        max_generated_words=args.generated_words,
+        max_generated_words=args.generated_words, brief=args.brief,
     )  # fmt: skip
     plan = Plan(
         out=args.out,
