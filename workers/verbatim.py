@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+Span = tuple[int, int]
+"""Half-open, in bytes of the source as JSON escapes it."""
+
+_REACH = 160
+"""So many bytes before a place, at most, a string begins that is to touch it."""
 _CONTINUES = re.compile(rb"[\x80-\xbf]")
 """A byte inside a UTF-8 character: no string begins with one."""
 
@@ -48,24 +54,54 @@ class Verbatim:
         found = re.finditer(re.escape(squeezed), self._text) if squeezed else ()
         return [match.span() for match in found]
 
-    def follow(self, inside: bytes, token: bytes) -> Followed | None:
-        """The open string after `token`; None when it is then no piece of the source."""
+    def spans(self, inside: bytes) -> list[Span]:
+        """Where a whole string stands, by its bytes as JSON escapes them; the empty one nowhere."""
+        return list(self._found(inside, 0, len(self._source), is_whole=True)) if inside else []
+
+    def follow(self, inside: bytes, token: bytes, touching: Sequence[Span] = ()) -> Followed | None:
+        """The open string after `token`; None when it is then no piece of the source.
+
+        touching: places of which the string, once it is closed, has to overlap one; it is let
+        through only where it still can. None given: it may stand anywhere."""
         end = closing_quote(inside, token)
         grown = inside + (token if end < 0 else token[:end])
-        if not self._holds(grown, is_whole=end >= 0):
+        if not self._holds(grown, touching, is_whole=end >= 0):
             return None
         return Followed(inside=grown, closed_at=end)
 
-    def _holds(self, piece: bytes, *, is_whole: bool) -> bool:
+    def _holds(self, piece: bytes, touching: Sequence[Span], *, is_whole: bool) -> bool:
         """Whether `piece` stands in the source from the start of a word, if whole to a word's end
-        (or anywhere between what is no letter, digit or underscore)."""
+        (or anywhere between what is no letter, digit or underscore), and where it may touch."""
         if piece not in self._source or _CONTINUES.match(piece):
             return False
         if is_whole and not _is_text(piece):
             return False
-        before = rb"(?<!\w)" if piece[:1].isalnum() else b""
-        after = rb"(?!\w)" if is_whole and piece[-1:].isalnum() else b""
-        return re.search(before + re.escape(piece) + after, self._source) is not None
+        for place in touching:
+            nearby = self._found(piece, max(place[0] - _REACH, 0), place[1], is_whole=is_whole)
+            if any(not is_whole or _overlap(found, place) for found in nearby):
+                return True
+        return not touching and any(self._found(piece, 0, len(self._source), is_whole=is_whole))
+
+    def _found(self, piece: bytes, first: int, limit: int, *, is_whole: bool) -> Iterator[Span]:
+        """Places of `piece` that begin in [first, limit), at the start of a word, if whole ending
+        with a word."""
+        source, size = self._source, len(piece)
+        begin = source.find(piece, first, limit - 1 + size)
+        while begin >= 0:
+            end = begin + size
+            is_cut = is_whole and _is_in_word(piece[-1:], source[end : end + 1])
+            if not is_cut and not _is_in_word(source[max(begin - 1, 0) : begin], piece[:1]):
+                yield begin, end
+            begin = source.find(piece, begin + 1, limit - 1 + size)
+
+
+def _is_in_word(before: bytes, after: bytes) -> bool:
+    """Whether a word goes on from one byte, or none, to the next."""
+    return (before.isalnum() or before == b"_") and (after.isalnum() or after == b"_")
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return max(one[0], other[0]) < min(one[1], other[1])
 
 
 def closing_quote(inside: bytes, token: bytes) -> int:

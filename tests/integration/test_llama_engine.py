@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -316,20 +317,34 @@ def test_a_fork_sees_what_a_fresh_prompt_sees(n_chunk: int, n_between: int) -> N
     assert distance(whole, forked) < max(0.1, distance(whole, foreign))
 
 
+def one_by_one(engine: LlamaCppEngine, jobs: list[Job]) -> dict[str, JobResult]:
+    return {each.job_id: run(engine, [each])[each.job_id] for each in jobs}
+
+
+def margins(results: dict[str, JobResult]) -> npt.NDArray[np.float64]:
+    return np.array([results[job_id].margin for job_id in sorted(results)], np.float64)
+
+
 def test_jobs_together_answer_as_jobs_alone(
     engine: LlamaCppEngine, record_property: Callable[[str, object], None]
 ) -> None:
-    """Greedy texts may part at near-ties, margins may not."""
+    """Within what llama.cpp itself rounds off when a job's rows come in batches of another size;
+    margins that a job of another chunk has would be far outside. Greedy texts part at near-ties."""
     chunks = [TEXT, TEXT * 3, TEXT * 8]
     tasks = ["Who paid?", "What was the total income?", "When was the report filed?"]
     jobs = [job(f"{i}{t}", c, t) for i, c in enumerate(chunks) for t in tasks]
-    together = run(engine, jobs)
-    alone = {each.job_id: run(engine, [each])[each.job_id] for each in jobs}
+    together, alone = run(engine, jobs), one_by_one(engine, jobs)
     equal = sum(together[i].raw_output == alone[i].raw_output for i in alone)
     record_property("equal_texts", f"{equal} of {len(jobs)}")
     assert equal >= len(jobs) / 2
-    for job_id, result in alone.items():
-        assert together[job_id].margin == pytest.approx(result.margin, abs=0.2)
+    smaller = LlamaCppEngine.load(
+        random_model_path(), settings=dataclasses.replace(SETTINGS, n_batch=64)
+    )
+    rounded = np.abs(margins(one_by_one(smaller, jobs)) - margins(alone))
+    smaller.close()
+    apart = np.abs(margins(together) - margins(alone))
+    assert apart.max() <= 2 * rounded.max()
+    assert apart.max() < 0.5 * np.ptp(margins(alone))
 
 
 # -- sampling -----------------------------------------------------------------------------------

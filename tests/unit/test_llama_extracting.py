@@ -65,6 +65,14 @@ def test_what_the_excerpt_does_not_say_is_not_written(model: LlamaModel) -> None
     assert said["citation"] in EXCERPT and said["citation"]
 
 
+def test_a_citation_from_elsewhere_is_not_written(model: LlamaModel) -> None:
+    elsewhere = "Nothing more is said about it here. " * 8
+    wished = ' "bear any costs", "citation": "Neither Party shall assign this"}'
+    said = json.loads(answered(model, f"{EXCERPT[:43]}{elsewhere}{EXCERPT[43:]}", wished))
+    assert said["answer"] == "bear any costs"
+    assert "bear" in said["citation"] or "costs" in said["citation"]
+
+
 def test_null_is_still_possible(model: LlamaModel) -> None:
     assert answered(model, EXCERPT, " null").startswith('{"answer": null')
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -45,8 +45,8 @@ def limits(
     live_chunks: int = 2,
     busy_jobs: int = 1,
     n_extra_rows: int = 0,
-    live_cells: int | None = None,
-    cells_per_job: int = 0,
+    live_work: int | None = None,
+    reads_apart: bool = False,
 ) -> Limits:
     return Limits(
         n_sequences=n_sequences,
@@ -55,8 +55,8 @@ def limits(
         live_chunks=live_chunks,
         busy_jobs=busy_jobs,
         n_extra_rows=n_extra_rows,
-        live_cells=live_cells,
-        cells_per_job=cells_per_job,
+        live_work=live_work,
+        reads_apart=reads_apart,
     )
 
 
@@ -110,6 +110,7 @@ class Run:
         self.outputs_left: dict[int, int] = {}
         self.ended: list[int] = []
         self.billed = 0
+        self.n_aside = 0
 
     def add(self, asked: Request) -> None:
         self.schedule.add(asked)
@@ -123,9 +124,32 @@ class Run:
         del self.outputs_left[ticket]
         self.ended.append(ticket)
 
+    def planned(self) -> Step:
+        """The next step, once all that was put aside and is opened by it is back in the cache."""
+        while True:
+            step = self.schedule.plan()
+            self.cache.apply(step)
+            back = [branch for branch in step.opened if branch.saved is not None]
+            for branch in back:
+                before = self.cache.cells.get(branch.parent.sequence, []) if branch.parent else []
+                assert isinstance(branch.saved, list)
+                self.cache.cells[branch.sequence] = [*before, *branch.saved]
+                self.schedule.revived(branch)
+            if not back:
+                return step
+
+    def put_aside(self, step: Step) -> None:
+        for piece in step.prefill:
+            branch = piece.branch
+            if branch.is_apart:
+                assert len(step.prefill) == 1 and not step.decode, "not alone in the cache"
+            if branch.is_apart and piece.end == len(branch.tokens):
+                cells = self.cache.cells.pop(branch.sequence)
+                self.schedule.put_aside(branch, cells[branch.start :])
+                self.n_aside += 1
+
     def step(self, *, no_slot: bool = False) -> Step:
-        step = self.schedule.plan()
-        self.cache.apply(step)
+        step = self.planned()
         n_rows = len(step.decode) + sum(len(piece.tokens) for piece in step.prefill)
         assert n_rows <= self.bounds.n_batch
         if no_slot:
@@ -136,6 +160,7 @@ class Run:
         for piece in step.prefill:
             sampled += self.schedule.tickets_of(piece)
         self.cache.fork(self.schedule.commit(step))
+        self.put_aside(step)
         for ticket in sampled:
             assert ticket is not None
             self.sample(ticket)
@@ -174,8 +199,8 @@ CHUNK_SIZES = {"a": 0, "b": 1, "c": 17, "d": 40, "e": 63, "f": 90}
     n_cells=st.integers(142, 260),
     live_chunks=st.integers(1, 4),
     busy_jobs=st.integers(1, 6),
-    live_cells=st.sampled_from([None, 1, 50, 120]),
-    cells_per_job=st.sampled_from([0, 5, 20]),
+    live_work=st.sampled_from([None, 1, 100, 400]),
+    reads_apart=st.booleans(),
     events=st.lists(st.sampled_from(["go", "go", "go", "no slot", "cancel"]), max_size=60),
     data=st.data(),
 )
@@ -186,8 +211,8 @@ def test_every_job_ends_once_within_the_limits(
     n_cells: int,
     live_chunks: int,
     busy_jobs: int,
-    live_cells: int | None,
-    cells_per_job: int,
+    live_work: int | None,
+    reads_apart: bool,
     events: list[str],
     data: st.DataObject,
 ) -> None:
@@ -197,8 +222,8 @@ def test_every_job_ends_once_within_the_limits(
         n_batch,
         live_chunks,
         busy_jobs,
-        live_cells=live_cells,
-        cells_per_job=cells_per_job,
+        live_work=live_work,
+        reads_apart=reads_apart,
     )
     run = Run(Schedule(limits=bounds), bounds)
     script = iter(events)
@@ -274,22 +299,61 @@ def most_live(bounds: Limits, n_chunk: int, n_jobs: int = 1) -> int:
     return most
 
 
-def test_small_chunks_are_worked_on_together_and_large_ones_alone() -> None:
-    bounds = limits(n_sequences=20, n_cells=10_000, n_batch=512, live_chunks=3, live_cells=100)
-    assert [most_live(bounds, n) for n in (10, 33, 34, 50, 51, 200)] == [3, 3, 2, 2, 1, 1]
-
-
-def test_chunks_with_many_jobs_each_are_worked_on_together() -> None:
-    bounds = limits(
-        n_sequences=40,
+def roomy(live_work: int | None = None, live_chunks: int = 4) -> Limits:
+    """Limits in which nothing but the work bounds how many chunks are live."""
+    return limits(
+        n_sequences=60,
         n_cells=10_000,
         n_batch=512,
-        live_chunks=3,
-        live_cells=100,
-        cells_per_job=20,
+        live_chunks=live_chunks,
+        live_work=live_work,
+        reads_apart=True,
     )
-    assert [most_live(bounds, n_chunk=100, n_jobs=n) for n in (1, 4, 5, 6)] == [1, 1, 3, 3]
-    assert most_live(bounds, n_chunk=50, n_jobs=1) == 2
+
+
+@pytest.mark.parametrize(
+    ("n_chunk", "n_jobs", "expected"),
+    [(10, 1, 4), (25, 1, 4), (26, 1, 3), (100, 1, 2), (101, 1, 1), (11, 4, 3), (300, 9, 1)],
+)
+def test_chunks_are_live_while_jobs_times_tokens_are_few(
+    n_chunk: int, n_jobs: int, expected: int
+) -> None:
+    assert most_live(roomy(live_work=400), n_chunk, n_jobs) == expected
+
+
+def test_chunks_that_are_live_together_are_read_before_one_by_one() -> None:
+    bounds = roomy()
+    run = Run(Schedule(limits=bounds), bounds)
+    for ticket, chunk in enumerate("abcdef"):
+        run.add(request(ticket, chunk, n_chunk=30, n_output=9, n_root=5))
+    read = []
+    while not run.ended:
+        step = run.step()
+        read += [len(step.prefill)] if any(p.branch.is_apart for p in step.prefill) else []
+    assert read == [1] * 4 and run.n_aside == 4
+    assert run.cache.n_prefilled == 5 + 4 * (30 + 4)
+    while run.outputs_left:
+        run.step()
+    assert run.n_aside == 6
+    assert run.billed == run.cache.n_prefilled == 5 + 6 * (30 + 4)
+
+
+def test_what_was_read_before_is_not_read_apart() -> None:
+    bounds = roomy()
+    run = Run(Schedule(limits=bounds), bounds)
+    for ticket, chunk in enumerate("ab"):
+        run.add(replace(request(ticket, chunk), is_stored=chunk == "a"))
+    while run.outputs_left:
+        run.step()
+    assert run.n_aside == 1
+
+
+def test_only_the_chunk_that_is_read_apart_can_be_put_aside() -> None:
+    schedule = Schedule(limits=roomy())
+    schedule.add(request(0))
+    (branch,) = schedule.plan().opened
+    with pytest.raises(ValueError, match="read apart"):
+        schedule.put_aside(branch, object())
 
 
 def test_chunks_with_single_jobs_fill_the_batch_where_that_is_asked() -> None:

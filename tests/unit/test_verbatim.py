@@ -65,6 +65,42 @@ def test_pieces_share_a_place_or_do_not(one: str, other: str, share: bool) -> No
     assert Verbatim(SOURCE).share_a_place(one, other) is share
 
 
+TWICE = "Fee: 5 euro. " + "Nothing else is said here. " * 12 + "Late fee: 5 euro a day."
+
+
+def touching(piece: str, *, places_of: str) -> bytes | None:
+    """As `written`, of a piece of TWICE that has to overlap where `places_of` stands."""
+    verbatim, inside = Verbatim(TWICE), b""
+    places = verbatim.spans(places_of.encode())
+    for byte in f'{piece}"'.encode():
+        followed = verbatim.follow(inside, bytes([byte]), places)
+        if followed is None:
+            return None
+        inside = followed.inside
+    return inside
+
+
+@pytest.mark.parametrize(
+    ("piece", "answer"),
+    [("Fee: 5 euro", "5 euro"), ("5", "5"), ("Late fee: 5 euro a", "5"), ("euro a day.", "5 euro")],
+)
+def test_a_string_can_be_held_to_a_place(piece: str, answer: str) -> None:
+    assert touching(piece, places_of=answer) == piece.encode()
+
+
+@pytest.mark.parametrize(
+    ("piece", "answer"),
+    [("Nothing else", "5 euro"), ("Late fee", "5"), ("Fee", "5"), ("a day", "5"), ("", "5")],
+)
+def test_what_does_not_touch_the_place_can_not_be_closed(piece: str, answer: str) -> None:
+    assert touching(piece, places_of=answer) is None
+
+
+def test_a_whole_string_stands_where_words_begin_and_end() -> None:
+    assert Verbatim("on one, done on").spans(b"on") == [(0, 2), (13, 15)]
+    assert Verbatim("on").spans(b"") == []
+
+
 def test_a_blank_source_says_so() -> None:
     assert Verbatim(" \n\t").is_blank
     assert not Verbatim("a").is_blank

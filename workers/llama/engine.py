@@ -22,7 +22,7 @@ from workers.chat import ChatDelta
 from workers.errors import EngineCrashed, JobRejected
 from workers.gguf_file import check_gguf
 from workers.llama.api import Logits
-from workers.llama.context import Batch, DecodeOutcome
+from workers.llama.context import Batch, DecodeOutcome, State
 from workers.llama.kv_store import KvStore
 from workers.llama.loading import Loaded, load_parts, open_kv_store
 from workers.llama.schedule import Branch, Fork, Request, Schedule, Step, Tokens
@@ -365,12 +365,13 @@ class LlamaCppEngine:
     # -- what was read before -----------------------------------------------------------------
 
     def _revive(self, branch: Branch) -> bool:
-        """Restore instructions or a chunk from the store, if it is there."""
-        if self._kv_store is None or not branch.is_kept or not len(branch.tokens):
-            return False
-        state = self._kv_store.get(self._store_key(branch))
+        """Bring back instructions or a chunk that was put aside or is in the store."""
+        state = self._saved(branch)
         if state is None:
             return False
+        if branch.is_apart:
+            self._put_aside(branch, state)
+            return True
         is_whole = self._context.restore(branch.sequence, state)
         if branch.parent:
             self._context.fork(parent=branch.parent.sequence, child=branch.sequence)
@@ -379,6 +380,19 @@ class LlamaCppEngine:
             self.counters.n_revived_tokens += len(branch.tokens)
         return is_whole
 
+    def _saved(self, branch: Branch) -> State | None:
+        """What there is of a branch outside the cache."""
+        if isinstance(branch.saved, np.ndarray):
+            return branch.saved
+        if self._kv_store is None or not branch.is_kept or not len(branch.tokens):
+            return None
+        return self._kv_store.get(self._store_key(branch))
+
+    def _put_aside(self, branch: Branch, state: State) -> None:
+        """Make room in the cache for the next chunk that is read alone."""
+        self._context.clear(branch.sequence)
+        self._schedule.put_aside(branch, state)
+
     def _is_stored(self, parts: Parts) -> bool:
         """Whether the chunk of a job was read before."""
         if self._kv_store is None or not parts.is_kept:
@@ -386,14 +400,16 @@ class LlamaCppEngine:
         return self._kv_store.may_have(_key_tokens(parts.root, parts.chunk_tokens))
 
     def _keep(self, step: Step) -> None:
-        """Save what the step has finished reading, for later questions."""
-        if self._kv_store is None:
-            return
+        """Save what the step has finished reading, for later questions or for its own jobs."""
         for piece in step.prefill:
             branch = piece.branch
-            if branch.is_kept and piece.end == len(branch.tokens):
+            is_stored = branch.is_kept and self._kv_store is not None
+            if piece.end == len(branch.tokens) and (is_stored or branch.is_apart):
                 state = self._context.save(branch.sequence, branch.start)
-                self._kv_store.put(self._store_key(branch), state)
+                if self._kv_store and is_stored:
+                    self._kv_store.put(self._store_key(branch), state)
+                if branch.is_apart:
+                    self._put_aside(branch, state)
 
     def _store_key(self, branch: Branch) -> Tokens:
         """All tokens that the cells of a branch depend on, and where its own begin."""

@@ -1,14 +1,16 @@
-"""An answer's grammar for models that extract: answer and citation are pieces of the excerpt."""
+"""An answer's grammar for models that extract: answer and citation are pieces of the excerpt, and
+the citation overlaps the answer: a quote from elsewhere says nothing of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
 
 from workers.llama.schedule import Tokens
-from workers.verbatim import Verbatim
+from workers.verbatim import Span, Verbatim
 
 METADATA_KEY: Final = "minions.extracts"
 """GGUF metadata that says `true` of a model trained to copy what it answers."""
@@ -16,7 +18,8 @@ METADATA_KEY: Final = "minions.extracts"
 _QUOTES_BEFORE: Final = (1, 0, 3, 0)
 """Quotes up to and with the one that opens a string: before the answer, in it, between answer and
 citation (whose key has two), in the citation."""
-_IN_STRING: Final = (1, 3)
+_IN_ANSWER: Final = 1
+_IN_CITATION: Final = 3
 
 
 class AnswerState(Protocol):
@@ -31,14 +34,25 @@ class AnswerState(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """How far an answer's JSON is written. Stages are numbered as in `_QUOTES_BEFORE`."""
+
+    stage: int = 0
+    written: bytes = b""
+    """Of the stage."""
+    touching: tuple[Span, ...] = ()
+    """Where the answer stands in the excerpt, once it is closed."""
+
+
 class ExtractingState:
-    """What the grammar allows and the excerpt holds. Stages are numbered as in `_QUOTES_BEFORE`."""
+    """What the grammar allows and the excerpt holds."""
 
     def __init__(
         self, grammar: AnswerState, source: Verbatim, bytes_of: Callable[[int], bytes]
     ) -> None:
         self._grammar, self._source, self._bytes_of = grammar, source, bytes_of
-        self._stage, self._written = 0, b""
+        self._at = _Place()
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next."""
@@ -53,27 +67,29 @@ class ExtractingState:
     def accept(self, token: int) -> None:
         """Advance past `token`, which must be allowed."""
         self._grammar.accept(token)
-        self._stage, self._written = self._after(token) or (self._stage, self._written)
+        self._at = self._after(token) or self._at
 
     def close(self) -> None:
         """Free the grammar's state. Safe to call twice."""
         self._grammar.close()
 
-    def _after(self, token: int) -> tuple[int, bytes] | None:
-        """Stage and its bytes after `token`; None when a string leaves the source."""
-        stage, written, rest = self._stage, self._written, self._bytes_of(token)
-        while rest and stage < len(_QUOTES_BEFORE):
-            if stage in _IN_STRING:
-                followed = self._source.follow(written, rest)
+    def _after(self, token: int) -> _Place | None:
+        """Where `token` leads; None when a string leaves the source."""
+        at, rest = self._at, self._bytes_of(token)
+        while rest and at.stage < len(_QUOTES_BEFORE):
+            if at.stage in (_IN_ANSWER, _IN_CITATION):
+                followed = self._source.follow(at.written, rest, at.touching)
                 if followed is None:
                     return None
                 end, written = followed.closed_at, followed.inside
             else:
-                end, written = _opening_quote(written, rest, _QUOTES_BEFORE[stage])
+                end, written = _opening_quote(at.written, rest, _QUOTES_BEFORE[at.stage])
             if end < 0:
-                return stage, written
-            stage, written, rest = stage + 1, b"", rest[end + 1 :]
-        return stage, written
+                return replace(at, written=written)
+            is_answer = at.stage == _IN_ANSWER
+            touching = tuple(self._source.spans(written)) if is_answer else at.touching
+            at, rest = _Place(stage=at.stage + 1, touching=touching), rest[end + 1 :]
+        return at
 
 
 def _opening_quote(written: bytes, rest: bytes, n_quotes: int) -> tuple[int, bytes]:

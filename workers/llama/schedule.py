@@ -11,16 +11,21 @@ fork of its parent's sequence, which shares the parent's cells instead of comput
     |   `-- job 9
     `-- chunk "p4"
 
-Few chunks are live at a time: attention over a unified cache costs by the cells in use, so many
-half-finished chunks would slow every row. Chunks are opened in the order in which they first came;
-no later chunk overtakes one that waits for cells.
+Few chunks are live at a time: on a CPU, attention over a unified cache looks at every cell in use
+for every row, so many half-finished chunks would slow all rows. Chunks are opened in the order in
+which they first came; no later chunk overtakes one that waits for cells.
+
+A batch with a single row costs nearly as much as one with ten, since the weights are read for all
+rows at once. Where cells are dear (`Limits.reads_apart`), the next few chunks are therefore read
+one after the other, each alone in the cache, and put aside; then they are brought back, for which
+nothing is computed, and their jobs are worked on together.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,16 +51,15 @@ class Limits:
     job can decode in it."""
     live_chunks: int
     """Most chunks in work at the same time."""
-    live_cells: int | None = None
-    """A further chunk is opened only while the chunks in work, with it, hold no more tokens than
-    this, or than `cells_per_job`; None for no such bound."""
-    cells_per_job: int = 0
-    """A further chunk is also opened while the chunks in work, with it, hold no more tokens than
-    this for each of their jobs: with many jobs to a chunk, decoding them together saves more than
-    the cells of other chunks cost."""
-    live_stored_cells: int | None = None
-    """In place of `live_cells` where the further chunk was read before: nothing is prefilled beside
-    the cells of the others."""
+    live_work: int | None = None
+    """A further chunk is opened only while the chunks in work, with it, have no more than this of
+    jobs times tokens; None for no such bound.
+
+    With n jobs and N tokens in all, a row costs W / n for the reading of the weights, which a batch
+    shares, and m N for the cells that the row looks at in vain. Another chunk is worth its cells
+    while n N stays below W / m or so, whatever the sizes of chunks are."""
+    reads_apart: bool = False
+    """Chunks that will be worked on together are read before, each alone, and put aside."""
     busy_jobs: int = 1
     """Further chunks are opened while fewer jobs than this are in work, so that chunks with a
     single job each also share their decode batches."""
@@ -120,6 +124,10 @@ class Branch:
     """Rows that the job, once decoding, has tokens for."""
     lead: Branch | None = None
     """The branch that computes the same tokens for this one, until it is done."""
+    is_apart: bool = False
+    """The chunk is read to be put aside; see `Schedule.put_aside`."""
+    saved: object = None
+    """What the chunk was put aside as."""
 
     @property
     def is_ready(self) -> bool:
@@ -228,7 +236,14 @@ class _Group:
     waiting: deque[Request] = field(default_factory=deque)
     running: dict[int, tuple[Request, Branch]] = field(default_factory=dict)
     branch: Branch | None = None
-    """The chunk's own branch while the chunk is live."""
+    """The chunk's own branch while the chunk is live, or is read apart."""
+    saved: object = None
+    """What the chunk was put aside as."""
+
+    @property
+    def is_read(self) -> bool:
+        """Nothing is to be computed for the chunk itself."""
+        return self.saved is not None or self.is_stored or not len(self.tokens)
 
     @property
     def is_empty(self) -> bool:
@@ -269,6 +284,8 @@ class Schedule:
         """Instructions by their tokens, the longest unused first."""
         self._queue: OrderedDict[Hashable, _Group] = OrderedDict()
         self._live: dict[Hashable, _Group] = {}
+        self._reading: Hashable | None = None
+        """The chunk of the queue that is read apart."""
         self._chunk_of: dict[int, Hashable] = {}
         self._billed: dict[int, int] = {}
 
@@ -316,6 +333,16 @@ class Schedule:
     def revived(self, branch: Branch) -> None:
         """Note that all of `branch` is in its sequence, without having been computed."""
         branch.n_done = len(branch.tokens)
+
+    def put_aside(self, branch: Branch, saved: object) -> None:
+        """Note that a chunk that was read apart is safe outside the cache; its sequence is to be
+        cleared before the next plan. `saved` comes back with the branch that opens the chunk."""
+        if self._reading is None or branch is not self._queue[self._reading].branch:
+            raise ValueError("only the chunk that is read apart can be put aside")
+        group = self._queue[self._reading]
+        self._billed[group.waiting[0].ticket] += branch.bill()
+        self._free.append(branch.sequence)
+        group.saved, group.branch, self._reading = saved, None, None
 
     def want_rows(self, ticket: int, n_rows: int) -> None:
         """Say how many tokens a decoding job has for its next turn; it gets at least one row."""
@@ -392,6 +419,7 @@ class Schedule:
     def _drop_idle_roots(self, *, keep: int) -> tuple[int, ...]:
         """Forget instructions that no live chunk and not the next one has; returns sequences."""
         groups = [*self._live.values(), *itertools.islice(self._queue.values(), 1)]
+        groups += [group for group in (self._read_apart,) if group]
         used = {group.root_tokens.tobytes() for group in groups}
         idle = [key for key in self._roots if key not in used]
         dropped = tuple(self._roots.pop(key).sequence for key in idle[: max(len(idle) - keep, 0)])
@@ -414,7 +442,8 @@ class Schedule:
 
     def _n_reserved(self) -> int:
         n_roots = sum(len(root.tokens) for root in self._roots.values())
-        return n_roots + sum(group.n_cells for group in self._live.values())
+        n_apart = self._read_apart.n_cells if self._read_apart else 0
+        return n_roots + n_apart + sum(group.n_cells for group in self._live.values())
 
     def _fits(self, n_cells: int) -> bool:
         return self._n_reserved() + n_cells <= self._n_cells
@@ -422,6 +451,10 @@ class Schedule:
     def _admit(self, opened: list[Branch]) -> list[Fork]:
         """Start jobs of live chunks, then open chunks. Jobs first: that ends what blocks."""
         forks = [fork for group in self._live.values() for fork in self._start_jobs(group)]
+        if self._limits.reads_apart and not self._live:
+            self._reading = self._next_to_read() if self._reading is None else self._reading
+        if self._reading is not None:
+            return self._begin_reading(self._queue[self._reading], opened)
         while self._may_open_chunk():
             group = next(iter(self._queue.values()))
             root = self._root_of(group, opened)
@@ -455,11 +488,50 @@ class Schedule:
         is_alone = len(self._live) == 1 and not group.running
         return bool(self._free) and (is_alone or self._fits(group.waiting[0].n_cells))
 
+    @property
+    def _read_apart(self) -> _Group | None:
+        return None if self._reading is None else self._queue[self._reading]
+
+    def _next_to_read(self) -> Hashable | None:
+        """The first chunk that is not read, of those that will be worked on together; None where
+        that is one alone, which is read in its place."""
+        together: dict[Hashable, _Group] = {}
+        n_cells = self._n_reserved()
+        for chunk, group in self._queue.items():
+            n_cells += len(group.root_tokens) + group.n_cells + group.waiting[0].n_cells
+            is_full = len(together) >= self._limits.live_chunks or n_cells > self._n_cells
+            if together and (is_full or not self._is_light([*together.values(), group])):
+                break
+            together[chunk] = group
+        unread = (chunk for chunk, group in together.items() if not group.is_read)
+        return next(unread, None) if len(together) > 1 else None
+
+    def _begin_reading(self, group: _Group, opened: list[Branch]) -> list[Fork]:
+        """Begin to read a chunk apart, once its instructions are computed."""
+        root = self._root_of(group, opened)
+        if group.branch or (root and not root.is_ready):
+            return []
+        group.branch = self._branch_of(group, root, is_apart=True)
+        opened.append(group.branch)
+        return [Fork(parent=root.sequence, child=group.branch.sequence)] if root else []
+
+    def _branch_of(self, group: _Group, root: Branch | None, *, is_apart: bool = False) -> Branch:
+        return Branch(
+            tokens=group.tokens,
+            parent=root,
+            sequence=self._free.popleft(),
+            is_kept=group.is_kept,
+            is_apart=is_apart,
+            saved=group.saved,
+        )
+
     def _may_open_chunk(self) -> bool:
         """The head of the queue fits with its first job; alone it always does."""
         if not self._queue or not self._wants_chunk():
             return False
         group = next(iter(self._queue.values()))
+        if self._limits.reads_apart and self._live and not group.is_read:
+            return False
         root = group.root_tokens.tobytes()
         needs_root = bool(root) and root not in self._roots
         if len(self._free) < 2 + needs_root:
@@ -468,27 +540,23 @@ class Schedule:
         return not self._live or self._fits(n_cells)
 
     def _wants_chunk(self) -> bool:
-        """No chunk is in work, or few small ones, or few jobs."""
-        if not self._live:
-            return True
-        groups, limits = self._live.values(), self._limits
-        if sum(group.n_jobs for group in groups) < limits.busy_jobs:
+        """No chunk is in work, or so few that another one is worth its cells, or few jobs."""
+        groups = list(self._live.values())
+        if sum(group.n_jobs for group in groups) < self._limits.busy_jobs:
             return True
         head = next(iter(self._queue.values()))
-        n_cells = len(head.tokens) + sum(len(group.tokens) for group in groups)
-        n_jobs = head.n_jobs + sum(group.n_jobs for group in groups)
-        most = limits.live_stored_cells if head.is_stored else limits.live_cells
-        most = most and max(most, limits.cells_per_job * n_jobs)
-        return len(groups) < limits.live_chunks and (most is None or n_cells <= most)
+        return len(groups) < self._limits.live_chunks and self._is_light([*groups, head])
+
+    def _is_light(self, groups: Sequence[_Group]) -> bool:
+        """See `Limits.live_work`."""
+        if self._limits.live_work is None:
+            return True
+        n_tokens = sum(len(group.tokens) for group in groups)
+        return sum(group.n_jobs for group in groups) * n_tokens <= self._limits.live_work
 
     def _open_chunk(self, root: Branch | None, opened: list[Branch]) -> list[Fork]:
         chunk, group = self._queue.popitem(last=False)
-        group.branch = Branch(
-            tokens=group.tokens,
-            parent=root,
-            sequence=self._free.popleft(),
-            is_kept=group.is_kept,
-        )
+        group.branch = self._branch_of(group, root)
         self._live[chunk] = group
         opened.append(group.branch)
         return [Fork(parent=root.sequence, child=group.branch.sequence)] if root else []
@@ -521,10 +589,12 @@ class Schedule:
         for group in self._live.values():
             if group.branch and not group.branch.is_ready:
                 yield group.branch
-        for group in itertools.islice(self._queue.values(), 1):
-            root = self._roots.get(group.root_tokens.tobytes())
+        if next_group := self._read_apart or next(iter(self._queue.values()), None):
+            root = self._roots.get(next_group.root_tokens.tobytes())
             if root and not root.is_ready:
                 yield root
+            elif next_group.branch:
+                yield next_group.branch
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -552,7 +622,9 @@ class Schedule:
     def _drop(self, chunk: Hashable, group: _Group, sequences: list[int]) -> int:
         """Forget a chunk without jobs; returns its tokens that nobody has paid for."""
         self._queue.pop(chunk, None)
-        if self._live.pop(chunk, None) is None or group.branch is None:
+        self._live.pop(chunk, None)
+        self._reading = None if chunk == self._reading else self._reading
+        if group.branch is None:
             return 0
         sequences.append(group.branch.sequence)
         return group.branch.bill()

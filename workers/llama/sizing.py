@@ -36,11 +36,8 @@ class LlamaSettings:
     """Number format of the cache; q8_0 halves it and costs some prefill speed on a CPU."""
     live_chunks: int = 6
     """Most chunks in work at the same time."""
-    live_cells: int | None = None
-    """See `Limits.live_cells`; None for no bound on a GPU, and on a CPU for 1600, or 96 for each
-    job where that is more. There llama.cpp's attention looks at every cell of the cache for every
-    row: with the shape of gpt-oss a second chunk of 1000 tokens with one job costs 12% of all CPU
-    time, while six chunks of 512 with six jobs each save 13% over three."""
+    live_work: int | None = None
+    """See `Limits.live_work`; None for no bound on a GPU, and for what was measured on a CPU."""
     busy_jobs: int | None = None
     """See `Limits.busy_jobs`; None for 1 on a CPU, where every cell in use slows every row, and for
     half the slots on a GPU, which is idle unless many rows are computed together."""
@@ -59,7 +56,7 @@ class LlamaSettings:
     def __post_init__(self) -> None:
         at_least_one = {"live_chunks": self.live_chunks, "n_ctx": self.n_ctx}
         at_least_one |= {"n_threads": self.n_threads, "busy_jobs": self.busy_jobs}
-        at_least_one["live_cells"] = self.live_cells
+        at_least_one["live_work"] = self.live_work
         for name, value in at_least_one.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, must be at least 1")

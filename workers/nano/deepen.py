@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workers.nano.checkpoint import load_checkpoint, model_from, save_atomically
+from workers.nano.checkpoint import save_atomically
 from workers.nano.model import Block, Nano
+from workers.nano.restore import starting_model
 from workers.nano.shape import NanoShape
 
 N_NEW = 2
@@ -63,12 +64,12 @@ def _moved(name: str, at: int) -> str:
 def main() -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--start", type=Path, required=True, help="checkpoint or GGUF")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--at", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    model = deepened(model_from(load_checkpoint(args.checkpoint)), args.at, args.seed)
+    model = deepened(starting_model(args.start), args.at, args.seed)
     save_atomically({"shape": model.shape.as_dict(), "model": model.state_dict()}, args.out)
 
 

@@ -13,13 +13,15 @@ ADAM_RATE = 3e-3
 MUON_RATE = 0.02
 MUON_MOMENTUM = 0.95
 MUON_DECAY = 0.02
+# Where the processor has no instructions for it, bfloat16 is some fifty times slower than float32.
+HAS_BF16 = torch.cpu._is_avx512_bf16_supported()
 _MUON_NAMES = ("attention.q", "attention.k", "attention.v", "attention.out")
 _EXPERT_NAMES = ("experts.gate", "experts.up", "experts.down")
 
 
 def orthogonalised(gradient: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz towards the nearest orthogonal matrix (Jordan et al., 2024), in bfloat16."""
-    x: Tensor = gradient.bfloat16()
+    """Newton-Schulz towards the nearest orthogonal matrix (Jordan et al., 2024)."""
+    x: Tensor = gradient.bfloat16() if HAS_BF16 else gradient.float()
     x = x / x.norm().clamp(min=1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
@@ -51,7 +53,7 @@ class NanoOptimizer:
         self.base_rates = [ADAM_RATE * rates[name] for name in groups]
         self.adam = torch.optim.AdamW(
             [{"params": parameters} for parameters in groups.values()],
-            lr=ADAM_RATE, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0, foreach=True,
+            lr=ADAM_RATE, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0, fused=True,
         )  # fmt: skip
         self.momenta = [torch.zeros_like(p) for p in self.matrices]
 

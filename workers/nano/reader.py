@@ -3,8 +3,7 @@
 A small driver of its own, so that nano can be judged without the product's engine: one chunk is
 prefilled once, its questions branch off it and are decoded greedily together. The JSON's fixed
 parts are fed, as a grammar would force them; both strings are held to pieces of the chunk if the
-file says that its model extracts, and a quote that has no word of the value is dropped, as the
-engine does.
+file says that its model extracts, the quote to one that overlaps the value, as in the engine.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from workers.llama.extracting import METADATA_KEY
 from workers.nano.examples import FORCED_START
 from workers.nano.framing import closing_ids, opening_ids
-from workers.verbatim import Verbatim
+from workers.verbatim import Span, Verbatim
 
 N_CONTEXT = 16384
 N_SEQUENCES = 64
@@ -55,6 +54,7 @@ class _Branch:
     pieces: list[list[int]]
     pending: list[int]
     inside: bytes = b""
+    touching: tuple[Span, ...] = ()
     n_decoded: int = 0
     open: bool = True
 
@@ -217,9 +217,14 @@ class NanoReader:
     def _held(self, branch: _Branch, logits: NDArray[np.float32], source: Verbatim) -> int:
         """The best token that keeps the open string a piece of the source; it is not empty."""
         for token in np.argsort(-logits):
-            followed = source.follow(branch.inside, self.tokenizer.bytes_of(int(token)))
+            piece = self.tokenizer.bytes_of(int(token))
+            followed = source.follow(branch.inside, piece, branch.touching)
             if followed is not None and followed.inside:
-                branch.inside = followed.inside if followed.closed_at < 0 else b""
+                is_open = followed.closed_at < 0
+                branch.inside = followed.inside if is_open else b""
+                branch.touching = (
+                    branch.touching if is_open else tuple(source.spans(followed.inside))
+                )
                 return int(token)
         raise RuntimeError("no token continues the source: the vocabulary lacks single bytes")
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workers.nano.checkpoint import load_checkpoint, model_from
 from workers.nano.export import ATTENTION_NAMES, EXPERT_NAMES
 from workers.nano.model import Nano
 from workers.nano.shape import NanoShape
@@ -81,3 +82,10 @@ def model_from_gguf(path: Path) -> Nano:
         state[name] = tensor.reshape(state[name].shape)
     model.load_state_dict(state)
     return model
+
+
+def starting_model(path: Path) -> Nano:
+    """The model of a checkpoint of ours, or of a GGUF."""
+    if path.suffix == ".gguf":
+        return model_from_gguf(path)
+    return model_from(load_checkpoint(path))

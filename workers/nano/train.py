@@ -23,7 +23,7 @@ from torch import Tensor
 from workers.nano.checkpoint import load_checkpoint, model_from, save_atomically
 from workers.nano.mixture import Corpus, Mixture, Shares, sequence_of
 from workers.nano.model import Nano
-from workers.nano.optimizer import NanoOptimizer
+from workers.nano.optimizer import HAS_BF16, NanoOptimizer
 from workers.nano.packing import (
     ABSTAIN,
     ABSTAIN_FROM_CLAUSE,
@@ -34,7 +34,7 @@ from workers.nano.packing import (
     Sequenced,
     make_batch,
 )
-from workers.nano.restore import model_from_gguf
+from workers.nano.restore import starting_model
 from workers.nano.shape import NanoShape
 from workers.nano.supervision import attention_loss, clause_loss
 from workers.nano.tokenizer import NanoTokenizer
@@ -52,7 +52,8 @@ class Plan:
     """One run. Rates are factors of the optimiser's base rates; shares are of the run's length.
 
     The run is as long as `n_tokens`, or `minutes` of this process if they pass first; with
-    `minutes` its schedule depends on the machine's speed and is not reproducible.
+    `minutes` its schedule depends on the machine's speed and is not reproducible. bf16: compute in
+    bfloat16, by default where the processor has instructions for it.
     """
 
     out: Path
@@ -67,7 +68,7 @@ class Plan:
     fake_quant_from: float = 1.0
     batch_tokens: int = 4600
     n_workers: int = 1
-    bf16: bool = True
+    bf16: bool = HAS_BF16
     save_every_s: float = 240.0
     log_every: int = 25
 
@@ -255,13 +256,6 @@ class Trainer:
         self.progress = Progress(**record["progress"])
 
 
-def _starting_model(start: Path) -> Nano:
-    """From a checkpoint of ours, or from a GGUF."""
-    if start.suffix == ".gguf":
-        return model_from_gguf(start)
-    return model_from(load_checkpoint(start))
-
-
 def build_trainer(
     plan: Plan, mixture: Mixture, packer: Packer, start: Path | None, rank: int = 0
 ) -> Trainer:
@@ -273,7 +267,7 @@ def build_trainer(
         return trainer
     torch.manual_seed(plan.seed)
     shape = NanoShape(n_vocab=len(packer.tokenizer))
-    model = Nano(shape) if start is None else _starting_model(start)
+    model = Nano(shape) if start is None else starting_model(start)
     return Trainer(model, mixture, packer, plan, rank)
 
 
