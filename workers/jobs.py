@@ -9,6 +9,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+WEIGHED_TOKENS = 8
+"""So many tokens of an answer tell how sure the model was of it; later ones mostly go on with what
+was begun."""
+
 
 class JobStatus(enum.StrEnum):
     """How a job ended. Each job ends exactly once."""
@@ -106,7 +110,8 @@ class JobResult:
     """Gap in logits between the best and the second-best first token of the JSON value (a string
     opens, or null). None where the engine can't see logits."""
     logprob: float | None = None
-    """Mean log-probability of the answer's tokens, in nats; None where it can't be seen."""
+    """Mean log-probability of the answer's first `WEIGHED_TOKENS`, in nats; None where it can't be
+    seen."""
     usage: WorkerUsage = field(default_factory=WorkerUsage)
     cut: bool = False
     """The answer or its citation ran on and was closed by the engine at its limit: what stands

@@ -26,7 +26,7 @@ from openai.types.chat.chat_completion import Choice
 from workers.answer import parse_answer
 from workers.chat import ChatDelta, ChatJob, ChatResult
 from workers.errors import EngineCrashed, EngineUnavailable, JobRejected
-from workers.jobs import Job, JobResult, JobStatus, WorkerUsage
+from workers.jobs import WEIGHED_TOKENS, Job, JobResult, JobStatus, WorkerUsage
 from workers.openai_chat import (
     ChatDraft,
     chat_body,
@@ -388,7 +388,8 @@ def value_confidence(
     value = _tokens_between(tokens, start, end)
     best = sorted((top.logprob for top in value[0].top_logprobs), reverse=True)
     margin = best[0] - best[1] if len(best) > 1 else None
-    return margin, sum(token.logprob for token in value) / len(value)
+    weighed = value[:WEIGHED_TOKENS]
+    return margin, sum(token.logprob for token in weighed) / len(weighed)
 
 
 def _tokens_between(

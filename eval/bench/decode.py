@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,18 +14,21 @@ import numpy as np
 
 from eval.bench.competitors import N_CTX
 from eval.bench.measure import in_own_process, timed
-from eval.bench.workloads import Workload, prompts_for
+from eval.bench.workloads import OUTPUT_TOKENS, Workload, prompts_for
 from workers.errors import EngineUnavailable
+from workers.jobs import Sampling
 from workers.llama.api import LlamaModel
-from workers.llama.context import Batch, LlamaContext
+from workers.llama.context import Batch, DecodeOutcome, LlamaContext
 from workers.llama.engine import LlamaCppEngine
 from workers.llama.grammar import AnswerGrammar
-from workers.llama.sizing import LlamaSettings
+from workers.llama.loading import Loaded
+from workers.llama.schedule import Limits
 from workers.llama.tokenizer import LlamaTokenizer
+from workers.prompt import worker_prompt
 
 BATCHES: Final = (1, 4, 8, 16)
 _PROMPT_TOKENS: Final = 512
-_STEPS: Final = 48
+_STEPS: Final = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +43,10 @@ class DecodeRate:
     ours_per_cpu_s: float
     bare_per_cpu_s: float
     python_ms_per_step: float
-    """CPU time of the engine's thread outside llama_decode: planning, batch, grammar, a draw from
-    the best 40, and the probability of each answer's token, which needs all logits."""
+    """CPU time of the engine's thread outside llama_decode, for jobs as they are by default:
+    planning, batch, each row's best token, grammar, the probability of an answer's first tokens."""
+    python_ms_per_drawn_step: float
+    """The same where tokens are drawn from the best 40."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +66,8 @@ def decode_rates(gguf: Path, n_threads: int) -> list[DecodeRate]:
 
 
 def _rate(gguf: Path, n_threads: int, n_sequences: int) -> DecodeRate:
-    ours, per_cpu, python_ms = _our_rate(gguf, n_threads, n_sequences)
+    *_, greedy_ms = _our_rate(gguf, n_threads, n_sequences, is_drawn=False)
+    ours, per_cpu, drawn_ms = _our_rate(gguf, n_threads, n_sequences, is_drawn=True)
     bare, bare_per_cpu = _bare_rate(gguf, n_threads, n_sequences)
     return DecodeRate(
         n_sequences=n_sequences,
@@ -69,29 +75,79 @@ def _rate(gguf: Path, n_threads: int, n_sequences: int) -> DecodeRate:
         bare_per_s=bare,
         ours_per_cpu_s=per_cpu,
         bare_per_cpu_s=bare_per_cpu,
-        python_ms_per_step=python_ms,
+        python_ms_per_step=greedy_ms,
+        python_ms_per_drawn_step=drawn_ms,
     )
 
 
-def _our_rate(gguf: Path, n_threads: int, n_sequences: int) -> tuple[float, float, float]:
+class _EndlessContext(LlamaContext):
+    """Random weights that write on as trained ones do inside an answer: what would end it, and what
+    can't stand in a string, is made unlikely."""
+
+    def __init__(self, model: LlamaModel, *, n_threads: int, n_sequences: int) -> None:
+        super().__init__(
+            model,
+            n_ctx=N_CTX,
+            n_sequences=n_sequences + 2,
+            n_batch=_PROMPT_TOKENS,
+            n_threads=n_threads,
+            kv_type="f16",
+        )
+        control = LlamaTokenizer(model).control_tokens
+        texts = enumerate(model.token_bytes(token) for token in range(model.n_vocab))
+        self._barred = np.array([t for t, text in texts if t in control or _ends_or_breaks(text)])
+
+    def decode(self, batch: Batch) -> DecodeOutcome:
+        outcome = super().decode(batch)
+        if batch.n_wanted and outcome is DecodeOutcome.DONE:
+            rows = self.logits(batch.n_wanted)
+            rows.flags.writeable = True
+            rows[:, self._barred] = -100.0
+        return outcome
+
+
+def _ends_or_breaks(text: bytes) -> bool:
+    """Tokens with a quotation mark, but for those that may open a string; what begins null; and
+    what JSON would have to escape."""
+    if text in (b'"', b' "'):
+        return False
+    return text.lstrip(b" ")[:1] in (b"n", b"") or any(byte < 32 or byte in b'"\\' for byte in text)
+
+
+def _endless_engine(gguf: Path, n_threads: int, n_sequences: int) -> LlamaCppEngine:
+    model = LlamaModel(gguf)
+    context = _EndlessContext(model, n_threads=n_threads, n_sequences=n_sequences)
+    limits = Limits(
+        n_sequences=context.n_sequences,
+        n_cells=context.n_ctx,
+        n_batch=context.n_batch,
+        live_chunks=1,
+    )
+    loaded = Loaded(model=model, context=context, limits=limits, name=gguf.stem)
+    return LlamaCppEngine(loaded, prompt=worker_prompt())
+
+
+def _our_rate(
+    gguf: Path, n_threads: int, n_sequences: int, *, is_drawn: bool
+) -> tuple[float, float, float]:
     """Samples of one task: all of them decode in every batch. Rows per second of wall and of CPU
     time, and milliseconds of a step outside llama_decode."""
     work = Workload(
         name="decode", n_chunks=1, chunk_tokens=_PROMPT_TOKENS, n_tasks=1, n_samples=n_sequences
     )
-    settings = LlamaSettings(n_threads=n_threads, n_ctx=N_CTX, kv_ram_bytes=0)
-    engine = LlamaCppEngine.load(gguf, settings=settings)
+    engine = _endless_engine(gguf, n_threads, n_sequences)
+    greedy = Sampling(max_output_tokens=OUTPUT_TOKENS)
     for job in prompts_for(work, gguf).jobs():
-        engine.submit(job)
-    while engine.counters.n_rows < _PROMPT_TOKENS or engine.counters.largest_batch == 0:
+        engine.submit(job if is_drawn else replace(job, sampling=greedy))
+    counters, n_before = engine.counters, -1
+    while n_before != n_sequences:  # up to the first batch with a row of each answer
+        n_before = counters.n_rows
         engine.step()
-    engine.step()
-    counters = engine.counters
+        n_before = counters.n_rows - n_before
     rows, steps, inside_s = counters.n_rows, counters.n_steps, counters.decode_own_s
     begin_own_s = time.thread_time()
     with timed() as watch:
-        # An answer may end early, which random weights let happen to one in twenty.
-        while engine.n_pending > 0.75 * n_sequences and counters.n_steps - steps < _STEPS:
+        while engine.n_pending and counters.n_steps - steps < _STEPS:
             engine.step()
     n_rows, n_steps = counters.n_rows - rows, counters.n_steps - steps
     outside_s = time.thread_time() - begin_own_s - (counters.decode_own_s - inside_s)

@@ -92,6 +92,17 @@ def test_log_probabilities_sum_to_one(logits: list[float]) -> None:
     assert math.isclose(total, 1.0, rel_tol=1e-4)
 
 
+@pytest.mark.parametrize("lead", [0.0, 8.0, 20.0, 200.0])
+@pytest.mark.parametrize("size", [5_000, 201_088])
+def test_large_vocabularies_give_the_same_within_a_hundredth(lead: float, size: int) -> None:
+    logits = np.random.default_rng(size).normal(0, 2, size).astype(np.float32)
+    logits[[7, size - 1]] += np.float32(lead)
+    exact = logits.astype(np.float64) - logits.max()
+    exact -= np.log(np.exp(exact).sum())
+    for token in (7, 8, size - 1, int(logits.argmin())):
+        assert math.isclose(log_probability(logits, token), exact[token], abs_tol=0.01)
+
+
 @pytest.mark.parametrize(
     ("sampling", "reason"),
     [

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from workers.jobs import Sampling
+from workers.jobs import WEIGHED_TOKENS, Sampling
 from workers.llama.api import Logits
 from workers.llama.extracting import AnswerState, ExtractingState
 from workers.llama.grammar import PREFILL, AnswerGrammar
@@ -95,7 +95,8 @@ class Generation:
 
     @property
     def logprob(self) -> float | None:
-        """Mean log-probability of the value's tokens (the answer string, or `null`), in nats."""
+        """Mean log-probability of the value's first eight tokens (of the answer string, or `null`),
+        in nats."""
         if not self._log_probabilities:
             return None
         return sum(self._log_probabilities) / len(self._log_probabilities)
@@ -108,7 +109,7 @@ class Generation:
             token = self._sampler.choose(row, self._state)
         if self.margin is None:
             self._note_margin(row, token)
-        if self._answer_end is None:
+        if self._answer_end is None and len(self._log_probabilities) < WEIGHED_TOKENS:
             self._log_probabilities.append(log_probability(row, token))
         self._append(token)
         self._note_end()

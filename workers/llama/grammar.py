@@ -8,7 +8,7 @@ therefore draws first and checks what it drew.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -165,18 +165,19 @@ class GrammarState:
 
 
 class AnswerGrammarState(GrammarState):
-    """The state of an answer, which knows the places where hardly anything may come: there the
-    tokens are listed beforehand, instead of asking about all of a large vocabulary each time."""
+    """The state of an answer, which remembers what may come where hardly anything may: outside
+    strings that depends on what is written alone, and asking about all of a large vocabulary takes
+    tens of milliseconds each time."""
 
     def __init__(
         self,
         grammar: Grammar,
         is_control: npt.NDArray[np.bool_],
-        narrow: Mapping[bytes, Tokens],
+        narrow: dict[bytes, Tokens],
         bytes_of: Callable[[int], bytes],
     ) -> None:
-        """`narrow`: what may come after the beginnings `""` and `" "`, and after the key of the
-        citation; each in order."""
+        """`narrow`: what may come after beginnings such as `""` and `" "`, and after the key of the
+        citation with such beginnings; each in order. All answers of a grammar share and fill it."""
         super().__init__(grammar, is_control)
         self._narrow = narrow
         self._bytes_of = bytes_of
@@ -185,11 +186,16 @@ class AnswerGrammarState(GrammarState):
     def keep_allowed(self, tokens: Tokens) -> Tokens:
         """Those of `tokens` that may come next, in their order."""
         few = self._narrow.get(self._written)
-        if few is None:
-            return super().keep_allowed(tokens)
-        if len(tokens) == len(self._is_control):  # the whole vocabulary, in order
-            return few
-        return tokens[np.isin(tokens, few)]
+        if few is not None:
+            return few if self._is_whole(tokens) else tokens[np.isin(tokens, few)]
+        allowed = super().keep_allowed(tokens)
+        if self._is_whole(tokens) and b'"' not in self._written.removeprefix(_BEFORE_CITATION):
+            self._narrow[self._written] = allowed
+        return allowed
+
+    def _is_whole(self, tokens: Tokens) -> bool:
+        """Whether these are the whole vocabulary, in order."""
+        return len(tokens) == len(self._is_control)
 
     def accept(self, token: int) -> None:
         """Advance past `token`."""
