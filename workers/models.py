@@ -272,19 +272,27 @@ def _build_server_engine(spec: ModelSpec, n_slots: int | None) -> Engine:
 def _build_llama(
     spec: ModelSpec, n_threads: int | None, n_slots: int | None, kv: KvBudget | None
 ) -> Engine:
+    from workers.lanes import LanedEngine
     from workers.llama.engine import LlamaCppEngine
-    from workers.llama.sizing import LlamaSettings
+    from workers.llama.sizing import LlamaSettings, file_bytes, lanes_for
 
     if spec.path is None:
         raise ValueError(f"the spec of {spec.name} has no path")
-    settings = LlamaSettings(n_threads=n_threads)
+    n_lanes = lanes_for(file_bytes(spec.path), n_threads) if spec.path.is_file() else 1
+    settings = LlamaSettings(n_threads=n_threads if n_lanes == 1 else 1)
     if kv is not None:
-        settings = replace(
-            settings, kv_ram_bytes=kv.ram_bytes, kv_dir=kv.folder, kv_disk_bytes=kv.disk_bytes
-        )
+        settings = replace(settings, kv_dir=kv.folder, kv_disk_bytes=kv.disk_bytes)
+        settings = replace(settings, kv_ram_bytes=kv.ram_bytes // n_lanes)
     if n_slots is not None:
+        n_lanes = min(n_lanes, n_slots)
         # Beside the jobs' own, sequences hold the instructions and the live chunks.
-        settings = replace(settings, n_seq_max=n_slots + 1 + settings.live_chunks)
-    return LlamaCppEngine.load(
-        spec.path, name=spec.name, settings=settings, expected_sha256=spec.expected_sha256
+        n_own = -(-n_slots // n_lanes)
+        settings = replace(settings, n_seq_max=n_own + 1 + settings.live_chunks)
+    build = functools.partial(
+        LlamaCppEngine.load,
+        spec.path,
+        name=spec.name,
+        settings=settings,
+        expected_sha256=spec.expected_sha256,
     )
+    return build() if n_lanes == 1 else LanedEngine(build, n_lanes)

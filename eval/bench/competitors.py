@@ -15,9 +15,9 @@ from eval.bench.workloads import OUTPUT_TOKENS, Workload, prompts_for
 from workers.jobs import Job, JobResult
 from workers.llama.api import LlamaModel
 from workers.llama.context import Batch, LlamaContext
-from workers.llama.engine import LlamaCppEngine
 from workers.llama.grammar import GBNF
-from workers.llama.sizing import LlamaSettings
+from workers.models import build_engine, resolve_model
+from workers.seams import Engine
 
 N_CTX = 16_384
 
@@ -25,8 +25,7 @@ N_CTX = 16_384
 def run_minions(gguf: Path, workload: Workload, n_threads: int) -> Measured:
     """Our engine as it is set by default."""
     jobs = prompts_for(workload, gguf).jobs()
-    settings = LlamaSettings(n_threads=n_threads, n_ctx=N_CTX)
-    engine = LlamaCppEngine.load(gguf, settings=settings)
+    engine = build_engine(resolve_model(str(gguf), Path()), n_threads=n_threads)
     with timed() as watch:
         results = answers(engine, jobs)
     engine.close()
@@ -39,7 +38,7 @@ def run_minions(gguf: Path, workload: Workload, n_threads: int) -> Measured:
     )
 
 
-def answers(engine: LlamaCppEngine, jobs: Sequence[Job]) -> list[JobResult]:
+def answers(engine: Engine, jobs: Sequence[Job]) -> list[JobResult]:
     """Submit all, step until all have ended."""
     for job in jobs:
         engine.submit(job)

@@ -13,6 +13,7 @@ import pytest
 from eval.bench.server import serving as serving_llama_cpp
 from tests.contract.chat_server import ChatServer, serving
 from tests.models import random_model_path
+from workers.lanes import LanedEngine
 from workers.llama.api import LlamaModel
 from workers.llama.engine import LlamaCppEngine
 from workers.llama.sizing import LlamaSettings
@@ -73,6 +74,14 @@ def process_kit() -> EngineKit:
     return EngineKit(build=lambda: ProcessEngine(build), context_tokens=2048)
 
 
+@pytest.fixture(scope="session")
+def laned_kit() -> EngineKit:
+    """Two contexts of the same model."""
+    settings = LlamaSettings(n_ctx=2048, n_seq_max=5, live_chunks=2, n_threads=1)
+    build = functools.partial(LlamaCppEngine.load, random_model_path(), settings=settings)
+    return EngineKit(build=lambda: LanedEngine(build, 2), context_tokens=2048)
+
+
 def llama_server_path() -> Path:
     """llama.cpp's own server: where MINIONS_LLAMA_SERVER says, or where LLAMA_SERVER.md builds it;
     skips the test where there is none."""
@@ -98,7 +107,9 @@ def llama_server_kit() -> Iterator[EngineKit]:
     model.close()
 
 
-@pytest.fixture(scope="session", params=["scripted", "openai", "llama_server", "llama", "process"])
+@pytest.fixture(
+    scope="session", params=["scripted", "openai", "llama_server", "llama", "process", "laned"]
+)
 def engine_kit(request: pytest.FixtureRequest) -> EngineKit:
     kit = request.getfixturevalue(f"{request.param}_kit")
     assert isinstance(kit, EngineKit)

@@ -110,8 +110,9 @@ class Sampler:
         if len(candidates) > self._top_k:
             kept = np.argpartition(logits, -self._top_k)[-self._top_k :]
             candidates, logits = candidates[kept], logits[kept]
-        weights = np.exp((logits - logits.max()) / self._temperature)
-        return int(self._generator.choice(candidates, p=weights / weights.sum()))
+        heights = np.exp((logits - logits.max()) / self._temperature).cumsum()
+        drawn = heights.searchsorted(self._generator.random() * heights[-1], side="right")
+        return int(candidates[min(drawn, len(candidates) - 1)])
 
 
 def log_probability(row: Logits, token: int) -> float:

@@ -15,6 +15,9 @@ _MIB: Final = 1024**2
 _MOST_SEQUENCES: Final = 255
 """LLAMA_MAX_SEQ of llama.cpp, less the one that `LlamaContext` has for itself."""
 _SMALL_MODEL_BYTES: Final = 64 * _MIB
+_LANED_BYTES: Final = 128 * _MIB
+"""Below this a model is read by several contexts at once, with a core for each."""
+_MOST_LANES: Final = 8
 _SPLIT: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -97,9 +100,23 @@ def compute_threads(weights_bytes: int, n_cores: int, n_busy: float) -> int:
 
 def free_threads(weights_bytes: int) -> int:
     """`compute_threads` of this machine now, by its load over the last minute."""
-    return compute_threads(
-        weights_bytes, psutil.cpu_count(logical=False) or 1, psutil.getloadavg()[0]
-    )
+    return compute_threads(weights_bytes, _n_cores(), psutil.getloadavg()[0])
+
+
+def lanes_for(weights_bytes: int, n_threads: int | None) -> int:
+    """Contexts, with a thread each, that a model of this size is computed in with so many threads,
+    or with the cores that are free; 1 for a larger model, whose one context has all threads.
+
+    Measured with the 70 MB shape on two cores: two contexts take 0.85 times as long as one with two
+    threads."""
+    if weights_bytes >= _LANED_BYTES:
+        return 1
+    n_free = max(1, _n_cores() - round(psutil.getloadavg()[0]))
+    return min(n_threads or n_free, _MOST_LANES)
+
+
+def _n_cores() -> int:
+    return psutil.cpu_count(logical=False) or 1
 
 
 def file_parts(path: Path) -> list[Path]:
