@@ -24,6 +24,12 @@ GENRES_FILE = Path(__file__).with_name("genres.toml")
 UNSEEN_GENRES = ("standard", "hard")
 TRAINED_NAMES = ("train", "plain")
 AS_STATED = ("standard", "plain")
+NEAR_ENTITY = 0.4
+"""Share of the near misses that ask about a thing that the document does not name."""
+OF_ANOTHER = 0.6
+"""Share of the near misses by attribute that ask for one which the document states of others."""
+TRAINED_NEAR_ENTITY, TRAINED_OF_ANOTHER = 0.2, 0.8
+"""The same where nano is trained: absent things are learned long before absent attributes."""
 FREE_GENRE_SHARE = 0.6
 FREE_GENRE_SHARE_WITH_WORDS = 0.8
 KINDS_OF_ENTITY = ("company", "product", "place", "project", "person")
@@ -205,6 +211,9 @@ class DocumentWriter:
         self.pools = Pools(self.rng, held_out=split not in TRAINED_NAMES)
         self.fillers, self.words = fillers, words
         self.plain = split in AS_STATED
+        trained = split in TRAINED_NAMES
+        self.near_entity = TRAINED_NEAR_ENTITY if trained else NEAR_ENTITY
+        self.of_another = TRAINED_OF_ANOTHER if trained else OF_ANOTHER
         self.genre = self._genre(split)
         self.listed = False
 
@@ -375,7 +384,7 @@ class DocumentWriter:
         """Something close to a stated fact that the document does not state."""
         fact = self.rng.choice(list(stated))
         draw = self.rng.random()
-        if draw < 0.4:
+        if draw < self.near_entity:
             entity = self.pools.entity(self.genre.entity)
             return Fact(entity=entity, attribute=fact.attribute, period=fact.period, value="")
         if draw < 0.8 or fact.period is None:
@@ -389,7 +398,7 @@ class DocumentWriter:
     def _other_attribute(self, fact: Fact, stated: Sequence[Fact]) -> Fact | None:
         own = {f.attribute for f in stated if f.entity == fact.entity}
         others = [f for f in stated if f.attribute not in own]
-        if others and self.rng.random() < 0.6:
+        if others and self.rng.random() < self.of_another:
             other = self.rng.choice(others)
             return Fact(
                 entity=fact.entity, attribute=other.attribute, period=other.period, value=""
