@@ -16,6 +16,7 @@ pytest.importorskip("tokenizers", reason=REASON)
 
 from workers.nano import checkpoint as nano_checkpoint  # noqa: E402
 from workers.nano import train as nano_train  # noqa: E402
+from workers.nano.average import averaged  # noqa: E402
 from workers.nano.calibrate import shifted_head  # noqa: E402
 from workers.nano.deepen import deepened  # noqa: E402
 from workers.nano.export import write_gguf  # noqa: E402
@@ -108,6 +109,11 @@ def test_new_layers_change_nothing_until_they_are_trained() -> None:
     assert torch.equal(before, after)
     with pytest.raises(ValueError, match="even"):
         deepened(model, at=1, seed=1)
+
+
+def test_the_mean_of_two_checkpoints_lies_between_them() -> None:
+    one, other = {"a": torch.tensor([0.0, 2.0])}, {"a": torch.tensor([4.0, 2.0])}
+    assert averaged(one, other, 0.25)["a"].tolist() == [1.0, 2.0]
 
 
 def test_attention_is_told_where_facts_and_questions_meet() -> None:

@@ -63,7 +63,11 @@ def test_slots_are_those_of_all_lanes() -> None:
 
 def test_a_crash_in_one_lane_is_a_crash_of_the_engine() -> None:
     def script(asked: Job) -> ScriptedReply:
-        return ScriptedReply(fault=Fault.CRASH) if asked.chunk_id == "b" else ScriptedReply(answer="yes")
+        return (
+            ScriptedReply(fault=Fault.CRASH)
+            if asked.chunk_id == "b"
+            else ScriptedReply(answer="yes")
+        )
 
     engine = LanedEngine(lambda: ScriptedEngine(script), 2)
     for chunk in "ab":
