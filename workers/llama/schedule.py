@@ -340,7 +340,8 @@ class Schedule:
         if self._reading is None or branch is not self._queue[self._reading].branch:
             raise ValueError("only the chunk that is read apart can be put aside")
         group = self._queue[self._reading]
-        self._billed[group.waiting[0].ticket] += branch.bill()
+        n_root = branch.parent.bill() if branch.parent else 0
+        self._billed[group.waiting[0].ticket] += n_root + branch.bill()
         self._free.append(branch.sequence)
         group.saved, group.branch, self._reading = saved, None, None
 
