@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,6 +91,14 @@ def test_log_probabilities_sum_to_one(logits: list[float]) -> None:
     array = row(*logits)
     total = sum(math.exp(log_probability(array, token)) for token in range(len(logits)))
     assert math.isclose(total, 1.0, rel_tol=1e-4)
+
+
+def test_threads_do_not_share_their_memory() -> None:
+    rows = [np.random.default_rng(i).normal(0, 1, 60_000).astype(np.float32) for i in range(4)]
+    alone = [log_probability(each, 0) for each in rows]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda each: log_probability(each, 0), rows * 50))
+    assert together == alone * 50
 
 
 @pytest.mark.parametrize("lead", [0.0, 8.0, 20.0, 200.0])

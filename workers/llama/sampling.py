@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+import threading
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -146,10 +146,20 @@ def _sum_near_the_best(row: Logits) -> tuple[float, float]:
     return best, total + bound / 2 if bound <= 2 * _TOLERANCE * total else 0.0
 
 
-@functools.lru_cache(maxsize=4)
+class _Scratch(threading.local):
+    """Memory for one row, for each thread its own: engines side by side share this module."""
+
+    row: Logits = np.empty(0, np.float32)
+
+
+_SCRATCH: Final = _Scratch()
+
+
 def _scratch(n: int) -> Logits:
-    """Memory for one row: taking 0.8 MB anew for each token costs more than filling it."""
-    return np.empty(n, np.float32)
+    """Taking 0.8 MB anew for each token costs more than filling it."""
+    if len(_SCRATCH.row) != n:
+        _SCRATCH.row = np.empty(n, np.float32)
+    return _SCRATCH.row
 
 
 def best_tokens(row: Logits, n: int) -> Tokens:
