@@ -14,22 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from workers.chat import ChatDelta
 from workers.errors import WorkerError
-from workers.seams import Engine, Outcome
+from workers.seams import Engine, Interruptible, Outcome
 from workers.seams import Work as AnyJob
 
 _SLACK_S = 0.01
 """After a deadline, so that the engine, which heard of the job a little later, sees it passed."""
-
-
-@runtime_checkable
-class Interruptible(Protocol):
-    """An engine whose running step another thread can end."""
-
-    def interrupt(self) -> None: ...
 
 
 def main(work_fd: int, texts_fd: int) -> None:

@@ -12,12 +12,12 @@ import queue
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from workers.chat import ChatDelta
 from workers.errors import EngineCrashed, WorkerError
 from workers.jobs import Job
-from workers.seams import Engine, EngineInfo, Outcome, Tokenizer, Work
+from workers.seams import Engine, EngineInfo, Interruptible, Outcome, Tokenizer, Work
 
 _STEP_WAIT_S: Final = 0.02
 """How long a step waits for the lanes; the pool takes new commands between steps."""
@@ -25,13 +25,6 @@ _REMEMBERED_CHUNKS: Final = 100_000
 
 Outputs = list[Outcome | ChatDelta]
 Command = Callable[[Engine], None]
-
-
-@runtime_checkable
-class Interruptible(Protocol):
-    """An engine whose running step another thread can end."""
-
-    def interrupt(self) -> None: ...
 
 
 class _Lane:

@@ -109,6 +109,16 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class Interruptible(Protocol):
+    """What an `Engine` may also be: one whose running step another thread can end early."""
+
+    def interrupt(self) -> None:
+        """Let the step that is running, or else the next one, end soon with its batch uncomputed.
+        Safe from any thread."""
+        ...
+
+
+@runtime_checkable
 class WorkerPool(Protocol):
     """Spreads jobs over engines. Law 1: every job exactly one result."""
 

@@ -289,7 +289,7 @@ def _followup_table(found: FollowUp) -> Table:
 def _decode_table(rates: Sequence[decoding.DecodeRate], theirs: Mapping[int, float]) -> Table:
     table = _table("decoding, tokens a second")
     headings = ("at a time", "ours", "llama.cpp alone", "ours / CPU-s", "alone / CPU-s")
-    for heading in (*headings, "Python ms a step", "(drawn)", "llama-batched-bench"):
+    for heading in (*headings, "Python ms a step", "(sure)", "(drawn)", "llama-batched-bench"):
         table.add_column(heading, justify="right")
     for rate in rates:
         batched = theirs.get(rate.n_sequences)
@@ -300,6 +300,7 @@ def _decode_table(rates: Sequence[decoding.DecodeRate], theirs: Mapping[int, flo
             f"{rate.ours_per_cpu_s:.1f}",
             f"{rate.bare_per_cpu_s:.1f}",
             f"{rate.python_ms_per_step:.2f}",
+            f"{rate.python_ms_per_sure_step:.2f}",
             f"{rate.python_ms_per_drawn_step:.2f}",
             f"{batched:.1f}" if batched else "not given",
         )

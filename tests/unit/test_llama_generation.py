@@ -205,3 +205,33 @@ def test_what_is_listed_beforehand_is_what_the_grammar_allows(writer: Writer, be
     assert state.keep_allowed(vocabulary).tolist() == expected
     state.close()
     plain.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_passing_over_plain_text_changes_nothing_that_is_allowed(writer: Writer, seed: int) -> None:
+    """A walk through answers with escapes, cut characters and quotes, beside llama.cpp's own
+    grammar, which is told of every token."""
+    draw = np.random.default_rng(seed)
+    state, plain = writer.grammar.start(), writer.model.new_grammar(GBNF)
+    vocabulary = np.arange(writer.model.n_vocab, dtype=np.int32)
+    is_control = np.isin(vocabulary, list(writer.tokenizer.control_tokens))
+    marked = np.array([_is_marked(writer.model.token_bytes(int(t))) for t in vocabulary])
+    for _ in range(60):
+        allowed = vocabulary[plain.allowed(vocabulary) & ~is_control]
+        if not len(allowed):
+            break
+        asked = draw.integers(0, len(vocabulary), 40).tolist()
+        assert [state.allows(t) for t in asked] == [t in set(allowed.tolist()) for t in asked]
+        assert state.keep_allowed(vocabulary).tolist() == allowed.tolist()
+        rare = allowed[marked[allowed]]
+        among = rare if len(rare) and draw.random() < 0.4 else allowed
+        token = int(draw.choice(among))
+        state.accept(token)
+        plain.accept(token)
+    state.close()
+    plain.close()
+
+
+def _is_marked(text: bytes) -> bool:
+    """What a uniform draw would hardly ever hit: quotes, backslashes, pieces of characters."""
+    return any(byte in b'"\\' or byte > 127 for byte in text)

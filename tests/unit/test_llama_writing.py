@@ -121,8 +121,16 @@ def test_forced_tokens_are_computed_in_one_batch() -> None:
 def test_the_chunk_tells_how_a_quote_goes_on() -> None:
     lookup = Lookup(np.arange(100, dtype=np.int32))
     assert lookup.after([41, 42, 43], 4) == [44, 45, 46, 47]
-    assert lookup.after([7, 97, 98, 99], 4) == ()
+    assert list(lookup.after([7, 97, 98, 99], 4)) == []
     assert lookup.after([96, 97, 98], 4) == [99]
     assert lookup.after([41, 43, 42], 4) == ()
     assert lookup.after([42, 43], 4) == ()
     assert Lookup(np.zeros(2, np.int32)).after([0, 0, 0], 4) == ()
+
+
+def test_a_place_within_a_token_is_not_the_chunks() -> None:
+    """The bytes of 1, 2, 3 also stand in the chunk a byte later than a token begins."""
+    shifted = [0x0100, 0x0200, 0x0300, 0, 9]
+    lookup = Lookup(np.array([*shifted, 1, 2, 3, 4], np.int32))
+    assert lookup.after([1, 2, 3], 4) == [4]
+    assert Lookup(np.array(shifted, np.int32)).after([1, 2, 3], 4) == ()

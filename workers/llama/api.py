@@ -293,8 +293,10 @@ class Grammar:
     def __init__(self, pointer: Any, n_vocab: int) -> None:
         self._pointer = pointer
         self._n_vocab = n_vocab
-        self._one = np.zeros(1, _TOKEN_DATA)
-        self._one_array = _token_array(self._one)
+        self._one = llama_cpp.llama_token_data()
+        self._one_array = llama_cpp.llama_token_data_array(ctypes.pointer(self._one), 1, -1, False)
+        self._last_allowed: int | None = None
+        """What `accept` need not check again."""
 
     def clone(self) -> Grammar:
         """An independent grammar in the same state (some microseconds)."""
@@ -302,10 +304,11 @@ class Grammar:
 
     def allows(self, token: int) -> bool:
         """Whether one token may come next (some microseconds)."""
-        self._one["id"] = token
-        self._one["logit"] = 0.0
+        self._one.id, self._one.logit = token, 0.0
         llama_cpp.llama_sampler_apply(self._open(), ctypes.byref(self._one_array))
-        return bool(self._one["logit"][0] > _REJECTED)
+        is_allowed = bool(self._one.logit > _REJECTED)
+        self._last_allowed = token if is_allowed else None
+        return is_allowed
 
     def allowed(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
         """For each of `tokens` whether it may come next; 0.1 to 0.3 us a token."""
@@ -318,9 +321,13 @@ class Grammar:
 
     def accept(self, token: int) -> None:
         """Advance. Raises ValueError when `token` is not allowed: C++ would end the process."""
-        if not 0 <= token < self._n_vocab or not self.allows(token):
+        if not 0 <= token < self._n_vocab or not self._was_allowed(token):
             raise ValueError(f"the grammar does not allow token {token} here")
+        self._last_allowed = None
         llama_cpp.llama_sampler_accept(self._open(), token)
+
+    def _was_allowed(self, token: int) -> bool:
+        return token == self._last_allowed or self.allows(token)
 
     def close(self) -> None:
         """Free it. Safe to call twice."""

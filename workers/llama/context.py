@@ -182,15 +182,14 @@ class LlamaContext:
     def logits(self, n_rows: int) -> Logits:
         """The wanted rows of the last batch, in its order; shape (n_rows, vocabulary).
 
-        A read-only view of llama.cpp's memory: valid until the next `decode`."""
+        A view of llama.cpp's memory, to be read until the next `decode`. It is not marked as
+        read-only: numpy would copy every row to find its largest entry."""
         if n_rows == 0:
             return np.empty((0, self._model.n_vocab), np.float32)
         pointer = llama_cpp.llama_get_logits(self._open())
         if not pointer:
             raise EngineCrashed("llama.cpp kept no logits of the last batch")
-        rows = np.ctypeslib.as_array(pointer, shape=(n_rows, self._model.n_vocab))
-        rows.flags.writeable = False
-        return rows
+        return np.ctypeslib.as_array(pointer, shape=(n_rows, self._model.n_vocab))
 
     def fork(self, *, parent: int, child: int) -> None:
         """Let sequence `child` share all of `parent`'s cells."""

@@ -112,7 +112,8 @@ class Generation:
         if self._answer_end is None and len(self._log_probabilities) < WEIGHED_TOKENS:
             self._log_probabilities.append(log_probability(row, token))
         self._append(token)
-        self._note_end()
+        if not self._is_within_answer(token):
+            self._note_end()
         forced = self._forced()
         for follower in forced:
             self._append(follower)
@@ -145,6 +146,11 @@ class Generation:
         self._state.accept(token)
         self._written += self._bytes_of(token)
         self._tokens.append(token)
+
+    def _is_within_answer(self, token: int) -> bool:
+        """Whether `token` has certainly not ended the answer: its string had begun before."""
+        begun = self._written[:2].lstrip(b" ").startswith(b'"')
+        return begun and self._answer_end is None and b'"' not in self._bytes_of(token)
 
     def _note_end(self) -> None:
         """See whether the answer, or the whole object, has just been closed."""

@@ -8,6 +8,7 @@ therefore draws first and checks what it drew.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +33,10 @@ hex      ::= [0-9a-fA-F]
 
 _BEFORE_CITATION: Final = b'", "citation":'
 """No string can hold this: its quotes would have to be escaped."""
+_PLAIN: Final = re.compile(r'[^"\\\x7F\x00-\x1F]+')
+"""Text that is several `char` of the grammar without an escape."""
+_ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
+_LONGEST_ESCAPE: Final = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -72,6 +77,7 @@ class AnswerGrammar:
         self.at_start = self._opening(model, self._start)
         self.after_space = self._opening_after_space(model)
         self._bytes_of = functools.lru_cache(maxsize=None)(model.token_bytes)
+        self._is_plain = functools.lru_cache(maxsize=None)(self._find_plain)
         self._narrow = {
             b"": self.at_start.tokens,
             b" ": self.after_space.tokens,
@@ -81,12 +87,21 @@ class AnswerGrammar:
     def start(self) -> AnswerGrammarState:
         """A new state at the start of the value."""
         return AnswerGrammarState(
-            self._start.clone(), self._is_control, self._narrow, self._bytes_of
+            self._start.clone(), self._is_control, self._narrow, self._bytes_of, self._is_plain
         )
 
     def close(self) -> None:
         """Free the grammar; states that were started live on."""
         self._start.close()
+
+    def _find_plain(self, token: int) -> bool:
+        """Whether a token is whole characters that may stand in a string as they are."""
+        if self._is_control[token]:
+            return False
+        try:
+            return _PLAIN.fullmatch(self._bytes_of(token).decode()) is not None
+        except UnicodeDecodeError:
+            return False
 
     def _opening(self, model: LlamaModel, grammar: Grammar) -> Opening:
         vocabulary = np.arange(model.n_vocab, dtype=np.int32)
@@ -165,9 +180,12 @@ class GrammarState:
 
 
 class AnswerGrammarState(GrammarState):
-    """The state of an answer, which remembers what may come where hardly anything may: outside
-    strings that depends on what is written alone, and asking about all of a large vocabulary takes
-    tens of milliseconds each time."""
+    """The state of an answer, which asks llama.cpp as little as possible.
+
+    It remembers what may come where hardly anything may: outside strings that depends on what is
+    written alone, and asking about all of a large vocabulary takes tens of milliseconds each time.
+    And inside a string plain text may always follow and leaves the grammar where it is: it loops
+    over `char`. So the grammar is not even told of it."""
 
     def __init__(
         self,
@@ -175,13 +193,22 @@ class AnswerGrammarState(GrammarState):
         is_control: npt.NDArray[np.bool_],
         narrow: dict[bytes, Tokens],
         bytes_of: Callable[[int], bytes],
+        is_plain: Callable[[int], bool],
     ) -> None:
         """`narrow`: what may come after beginnings such as `""` and `" "`, and after the key of the
-        citation with such beginnings; each in order. All answers of a grammar share and fill it."""
+        citation with such beginnings; each in order. All answers of a grammar share and fill it.
+        `is_plain`: see `AnswerGrammar`."""
         super().__init__(grammar, is_control)
         self._narrow = narrow
         self._bytes_of = bytes_of
+        self._is_plain = is_plain
         self._written = b""
+        self._is_in_text = False
+        """After at least one character of a string that is open, and not within an escape."""
+
+    def allows(self, token: int) -> bool:
+        """Whether `token` may come next."""
+        return (self._is_in_text and self._is_plain(token)) or super().allows(token)
 
     def keep_allowed(self, tokens: Tokens) -> Tokens:
         """Those of `tokens` that may come next, in their order."""
@@ -193,13 +220,24 @@ class AnswerGrammarState(GrammarState):
             self._narrow[self._written] = allowed
         return allowed
 
+    def accept(self, token: int) -> None:
+        """Advance past `token`."""
+        is_plain = self._is_plain(token)
+        is_passed_over = self._is_in_text and is_plain
+        if not is_passed_over:
+            super().accept(token)
+        self._written += self._bytes_of(token)
+        if self._written.endswith(_BEFORE_CITATION):
+            self._written = _BEFORE_CITATION
+        self._is_in_text = is_passed_over or (is_plain and self._is_string_open())
+
     def _is_whole(self, tokens: Tokens) -> bool:
         """Whether these are the whole vocabulary, in order."""
         return len(tokens) == len(self._is_control)
 
-    def accept(self, token: int) -> None:
-        """Advance past `token`."""
-        super().accept(token)
-        self._written += self._bytes_of(token)
-        if self._written.endswith(_BEFORE_CITATION):
-            self._written = _BEFORE_CITATION
+    def _is_string_open(self) -> bool:
+        """Whether the answer or the citation has begun and not ended, with no escape nearby."""
+        value = self._written.removeprefix(_BEFORE_CITATION).lstrip(b" ")
+        if value[:1] != b'"' or b"\\" in value[-_LONGEST_ESCAPE:]:
+            return False
+        return _ESCAPED.sub(b"", value).count(b'"') == 1
