@@ -2,12 +2,13 @@
 
 Two sets: documents made up at random in genres and with names that were never trained on, and,
 where their folder is given, real CUAD contracts, every chunk asked every clause question. A
-question's answer is the answered chunk with the best margin; no answer anywhere is an abstention.
+question's answer is the likeliest of its chunks' answers; no answer anywhere is an abstention.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Outcome:
     """Empty when there is nothing to find."""
     answer: str | None
     margin: float
-    """Of the best answered chunk, in logits; minus that of the closest abstention when none is."""
+    """Of the likeliest answer, in logits; without one minus that of the closest abstention."""
     verified: bool
     """The answer's quote stands in its chunk."""
 
@@ -164,7 +165,7 @@ def _outcome(
     if not answered:
         closest = min((r.margin or 0.0 for r in results), default=0.0)
         return Outcome(golds=golds, answer=None, margin=-closest, verified=False)
-    best = max(answered, key=lambda result: result.margin or 0.0)
+    best = max(answered, key=_likelihood)
     quote = best.citation
     return Outcome(
         golds=golds,
@@ -172,6 +173,10 @@ def _outcome(
         margin=best.margin or 0.0,
         verified=quote is not None and find_quote(quote, texts[best.chunk_id]) is not None,
     )
+
+
+def _likelihood(result: JobResult) -> float:
+    return -math.inf if result.logprob is None else result.logprob
 
 
 def _abstention(outcomes: Sequence[Outcome]) -> float:

@@ -12,7 +12,7 @@ import math
 from router.prior import p_local
 from router.signals import NOTHING_READ, QuestionType, Signals
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 MARGIN_LIMIT = 20.0
 """Logits. Above this a margin says no more; the limit keeps one outlier from tilting a fit."""
 LOGPROB_LIMIT = -5.0

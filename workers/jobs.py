@@ -107,8 +107,9 @@ class JobResult:
     citation: str | None = None
     """The quote as the model wrote it, not yet verified; may be None though answered."""
     margin: float | None = None
-    """Gap in logits between the best and the second-best first token of the JSON value (a string
-    opens, or null). None where the engine can't see logits."""
+    """The least gap in logits on the way to what it says: between a string and null at the value's
+    start, then between each of an answer's first `WEIGHED_TOKENS` and its best rival (0 where that
+    was better). None where the engine can't see logits."""
     logprob: float | None = None
     """Mean log-probability of the answer's first `WEIGHED_TOKENS`, in nats; None where it can't be
     seen."""

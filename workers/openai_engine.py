@@ -373,8 +373,8 @@ def value_confidence(
 ) -> tuple[float | None, float | None]:
     """Margin and mean log-probability of the `answer` value, from an output's token logprobs.
 
-    The margin is the gap, in nats, of the two best candidates for the value's first token: equal
-    to the gap of their logits. (None, None) when there are no logprobs or no such value.
+    The margin is that of `JobResult`: gaps in nats are gaps of logits. It takes two candidates for
+    each token. (None, None) when there are no logprobs or no such value.
     """
     text = "".join(token.token for token in tokens)
     keys = list(_ANSWER_KEY.finditer(text))
@@ -386,10 +386,16 @@ def value_confidence(
     except ValueError:
         return None, None
     value = _tokens_between(tokens, start, end)
-    best = sorted((top.logprob for top in value[0].top_logprobs), reverse=True)
-    margin = best[0] - best[1] if len(best) > 1 else None
     weighed = value[:WEIGHED_TOKENS]
+    leads = [_lead(token) for token in weighed]
+    margin = None if None in leads else min(lead for lead in leads if lead is not None)
     return margin, sum(token.logprob for token in weighed) / len(weighed)
+
+
+def _lead(token: ChatCompletionTokenLogprob) -> float | None:
+    """By how much a token is ahead of its best rival, at least 0; None without a rival."""
+    rivals = [top.logprob for top in token.top_logprobs if top.token != token.token]
+    return max(0.0, token.logprob - max(rivals)) if rivals else None
 
 
 def _tokens_between(

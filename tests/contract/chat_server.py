@@ -157,8 +157,17 @@ def _as_json(reply: ScriptedReply) -> str:
 
 def _token_logprobs(content: str) -> list[dict[str, Any]]:
     """Tokens of one character; the best candidate is two nats ahead of the second."""
-    tops = [{"token": "a", "logprob": -0.25}, {"token": "b", "logprob": -2.25}]
-    return [{"token": char, "logprob": -0.25, "top_logprobs": tops} for char in content]
+    return [
+        {
+            "token": char,
+            "logprob": -0.25,
+            "top_logprobs": [
+                {"token": char, "logprob": -0.25},
+                {"token": f"{char}?", "logprob": -2.25},
+            ],
+        }
+        for char in content
+    ]
 
 
 def _usage(body: dict[str, Any], content: str, text: str) -> dict[str, int]:

@@ -216,7 +216,7 @@ def test_confidence_is_that_of_the_answers_tokens() -> None:
         _token(' "citation": null}', -9.0, -9.5),
     ]
     margin, logprob = value_confidence(tokens)
-    assert margin == pytest.approx(4.0)
+    assert margin == pytest.approx(0.5)
     assert logprob == pytest.approx(-1.0)
 
 

@@ -125,6 +125,40 @@ def test_margin_waits_for_the_token_after_a_bare_space(writer: Writer) -> None:
     generation.close()
 
 
+def test_margin_is_the_least_gap_of_an_answers_first_tokens(writer: Writer) -> None:
+    generation = writer.start()
+    generation.take(writer.row('"', 9.0))
+    generation.take(writer.row("the", 6.0))
+    assert generation.margin == pytest.approx(6.0)
+    near = writer.row("the", 6.0)
+    near[writer.tokenizer.encode_trusted(" the")[0]] = 5.5
+    generation.take(near)
+    assert generation.margin == pytest.approx(0.5)
+    generation.take(writer.row("the", 8.0))
+    assert generation.margin == pytest.approx(0.5)
+    generation.close()
+
+
+def test_margin_is_zero_where_the_model_would_rather_have_written_something_else(
+    writer: Writer,
+) -> None:
+    generation = writer.start()
+    generation.take(writer.row('"', 9.0))
+    generation.take(writer.row("\n", 6.0))
+    assert generation.margin == 0.0
+    generation.close()
+
+
+def test_an_abstention_has_the_margin_of_its_first_token(writer: Writer) -> None:
+    generation = writer.start()
+    generation.take(writer.row("n", 7.0))
+    for rest in ("ull",) if not generation.abstained else ():
+        generation.take(writer.row(rest, 0.5))
+    assert generation.abstained
+    assert generation.margin == pytest.approx(7.0)
+    generation.close()
+
+
 def test_logprob_covers_the_answer_and_not_the_citation(writer: Writer) -> None:
     generation = writer.start()
     for text in ('"', "the", '"'):

@@ -293,7 +293,7 @@ class Grammar:
     def __init__(self, pointer: Any, n_vocab: int) -> None:
         self._pointer = pointer
         self._n_vocab = n_vocab
-        self._one = llama_cpp.llama_token_data()
+        self._one: Any = llama_cpp.llama_token_data()
         self._one_array = llama_cpp.llama_token_data_array(ctypes.pointer(self._one), 1, -1, False)
         self._last_allowed: int | None = None
         """What `accept` need not check again."""

@@ -10,7 +10,7 @@ from workers.jobs import WEIGHED_TOKENS, Sampling
 from workers.llama.api import Logits
 from workers.llama.extracting import AnswerState, ExtractingState
 from workers.llama.grammar import PREFILL, AnswerGrammar
-from workers.llama.sampling import Sampler, log_probability
+from workers.llama.sampling import Sampler, lead, log_probability
 from workers.llama.writing import Lookup
 from workers.verbatim import Verbatim
 
@@ -70,8 +70,8 @@ class Generation:
         self._answer_end: int | None = None
         """Bytes up to the end of the answer's string, once it is closed."""
         self.margin: float | None = None
-        """See `Opening.gap`; measured at the token that decides between a string and null, which
-        is the first that is not a bare space."""
+        """See `JobResult.margin`; known from the token on that decides between a string and null,
+        which is the first that is not a bare space."""
         self.abstained = False
         """The value is `null`; decoding stops there."""
         self.is_complete = False
@@ -107,10 +107,8 @@ class Generation:
             token, self.was_cut = self._grammar.quote, True
         else:
             token = self._sampler.choose(row, self._state)
-        if self.margin is None:
-            self._note_margin(row, token)
         if self._answer_end is None and len(self._log_probabilities) < WEIGHED_TOKENS:
-            self._log_probabilities.append(log_probability(row, token))
+            self._weigh(row, token)
         self._append(token)
         if not self._is_within_answer(token):
             self._note_end()
@@ -137,10 +135,15 @@ class Generation:
             return True
         return self.n_tokens % _LONGEST_PERIOD == 0 and is_looping(self._tokens)
 
-    def _note_margin(self, row: Logits, token: int) -> None:
-        opening = self._grammar.after_space if self._written else self._grammar.at_start
-        if token not in opening.spaces:
-            self.margin = opening.gap(row)
+    def _weigh(self, row: Logits, token: int) -> None:
+        """Note how sure the model is of one of the value's first tokens."""
+        self._log_probabilities.append(log_probability(row, token))
+        if self.margin is None:
+            opening = self._grammar.after_space if self._written else self._grammar.at_start
+            if token not in opening.spaces:
+                self.margin = opening.gap(row)
+        elif self._has_opened():
+            self.margin = min(self.margin, lead(row, token))
 
     def _append(self, token: int) -> None:
         self._state.accept(token)
@@ -149,8 +152,13 @@ class Generation:
 
     def _is_within_answer(self, token: int) -> bool:
         """Whether `token` has certainly not ended the answer: its string had begun before."""
-        begun = self._written[:2].lstrip(b" ").startswith(b'"')
-        return begun and self._answer_end is None and b'"' not in self._bytes_of(token)
+        if not self._has_opened() or self._answer_end is not None:
+            return False
+        return b'"' not in self._bytes_of(token)
+
+    def _has_opened(self) -> bool:
+        """Whether the value is a string."""
+        return self._written[:2].lstrip(b" ").startswith(b'"')
 
     def _note_end(self) -> None:
         """See whether the answer, or the whole object, has just been closed."""

@@ -115,6 +115,14 @@ class Sampler:
         return int(candidates[min(drawn, len(candidates) - 1)])
 
 
+def lead(row: Logits, token: int) -> float:
+    """By how much `token` is ahead of all others, in logits; 0 when it is not."""
+    best_rival = max(
+        float(row[:token].max(initial=-math.inf)), float(row[token + 1 :].max(initial=-math.inf))
+    )
+    return max(0.0, float(row[token]) - best_rival)
+
+
 def log_probability(row: Logits, token: int) -> float:
     """Natural logarithm of the model's own probability of `token`, before any grammar; at most 0.01
     off.

@@ -36,8 +36,8 @@ Report = dict[str, Figures | list[Figures]]
 class ClauseResult:
     """One clause question of one contract.
 
-    golds: accepted answers, empty when the contract has none. margin: of the best chunk (the
-    highest over all chunks, whether or not it was positive).
+    golds: accepted answers, empty when the contract has none. opening and margin (see `Reading`):
+    of the best chunk, which has the highest opening of all, whether or not that is positive.
     """
 
     doc_id: str
@@ -45,6 +45,7 @@ class ClauseResult:
     golds: tuple[str, ...]
     value: str | None
     quote: str | None
+    opening: float
     margin: float
     is_verified: bool
 
@@ -76,10 +77,10 @@ def read_contract(reader: NanoReader, document: Document, chunk_tokens: int) -> 
 def clause_results(
     document: Document, readings: list[list[Reading]], rows: dict[str, dict[str, object]]
 ) -> list[ClauseResult]:
-    """Per question: the chunk with the best margin answers."""
+    """Per question: the chunk with the best opening answers."""
     results = []
     for index, question in enumerate(document.questions):
-        best = max((chunk[index] for chunk in readings), key=lambda r: r.margin)
+        best = max((chunk[index] for chunk in readings), key=lambda r: r.opening)
         row = rows[f"{document.doc_id}::{question.key}"]
         results.append(
             ClauseResult(
@@ -88,6 +89,7 @@ def clause_results(
                 golds=accepted_answers(row),
                 value=best.value,
                 quote=best.quote,
+                opening=best.opening,
                 margin=best.margin,
                 is_verified=verified(best.quote, document.text),
             )
@@ -96,7 +98,8 @@ def clause_results(
 
 
 def contract_figures(results: Sequence[ClauseResult]) -> Figures:
-    """The figures of the clause questions; AUROCs rank the best margin against correctness."""
+    """The figures of the clause questions; AUROCs rank the margin against correctness, and the
+    opening against whether there is an answer."""
     answerable = [r for r in results if r.golds]
     answered = [r for r in results if r.value is not None]
     told = abstention([r.value is None for r in results], [not r.golds for r in results])
@@ -112,14 +115,14 @@ def contract_figures(results: Sequence[ClauseResult]) -> Figures:
         "abstention_precision": told.precision,
         "abstention_recall": told.recall,
         "auroc_answered": auroc([r.margin for r in answered], [r.correct for r in answered]),
-        "auroc_answerable": auroc([r.margin for r in results], [bool(r.golds) for r in results]),
+        "auroc_answerable": auroc([r.opening for r in results], [bool(r.golds) for r in results]),
         "auroc_confidence": auroc([abs(r.margin) for r in results], [r.correct for r in results]),
     }
 
 
 def at_bias(results: Sequence[ClauseResult], bias: float) -> Figures:
-    """answer_f1 (of what was decoded) and abstention F1 were `bias` added to every margin."""
-    said_null = [r.margin + bias <= 0 for r in results]
+    """answer_f1 (of what was decoded) and abstention F1 were `bias` added to every opening."""
+    said_null = [r.opening + bias <= 0 for r in results]
     told = abstention(said_null, [not r.golds for r in results])
     f1 = [
         0.0 if null else best_f1(r.value, r.golds)

@@ -18,7 +18,9 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.jobs import WEIGHED_TOKENS
 from workers.llama.extracting import METADATA_KEY
+from workers.llama.sampling import lead
 from workers.nano.examples import FORCED_START
 from workers.nano.framing import closing_ids, opening_ids
 from workers.verbatim import Span, Verbatim
@@ -34,12 +36,14 @@ MAX_ANSWER_TOKENS = 260
 class Reading:
     """What nano said about one question; both texts are None when it abstained.
 
-    margin: logit of the opening quote minus logit of `null` at the first decoded token.
+    opening: logit of the opening quote minus logit of `null` at the first decoded token.
+    margin: as `workers.jobs.JobResult` has it, but below 0 for an abstention.
     truncated: a string was still open when the token limit was reached.
     """
 
     value: str | None
     quote: str | None
+    opening: float
     margin: float
     truncated: bool = False
 
@@ -50,6 +54,7 @@ class _Branch:
 
     sequence: int
     position: int
+    opening: float
     margin: float
     pieces: list[list[int]]
     pending: list[int]
@@ -192,10 +197,16 @@ class NanoReader:
             ids = [*self._separator, *self.tokenizer.encode(question), *self._closing]
             rows = [(t, len(prefix) + i, index + 1, i == len(ids) - 1) for i, t in enumerate(ids)]
             logits = self._decode(rows)[-1]
-            margin = float(logits[self._quote] - logits[self._null])
+            opening = float(logits[self._quote] - logits[self._null])
             branches.append(
                 _Branch(
-                    index + 1, len(prefix) + len(ids), margin, [[]], [self._quote], open=margin > 0
+                    sequence=index + 1,
+                    position=len(prefix) + len(ids),
+                    opening=opening,
+                    margin=opening,
+                    pieces=[[]],
+                    pending=[self._quote],
+                    open=opening > 0,
                 )
             )
         return branches
@@ -212,6 +223,8 @@ class NanoReader:
             token = int(logits.argmax())
             if source is not None and not source.is_blank:
                 token = self._held(branch, logits, source)
+            if len(branch.pieces) == 1 and branch.n_decoded < WEIGHED_TOKENS - 1:
+                branch.margin = min(branch.margin, lead(logits, token))
             self._take(branch, token)
 
     def _held(self, branch: _Branch, logits: NDArray[np.float32], source: Verbatim) -> int:
@@ -247,15 +260,21 @@ class NanoReader:
         return source is None or source.is_blank or source.share_a_place(value, quote)
 
     def _reading(self, branch: _Branch, source: Verbatim | None) -> Reading:
-        if branch.margin <= 0:
-            return Reading(value=None, quote=None, margin=branch.margin)
+        if branch.opening <= 0:
+            return Reading(value=None, quote=None, opening=branch.opening, margin=branch.opening)
         texts = [self.tokenizer.decode(ids) for ids in branch.pieces]
         ends = [closing_quote(t) for t in texts]
         strings = [unescaped(t[:e] if e >= 0 else t) for t, e in zip(texts, ends, strict=True)]
         quote = strings[1] if len(strings) > 1 else ""
         if not self._bears_out(source, strings[0], quote):
             quote = ""
-        return Reading(value=strings[0], quote=quote, margin=branch.margin, truncated=min(ends) < 0)
+        return Reading(
+            value=strings[0],
+            quote=quote,
+            opening=branch.opening,
+            margin=branch.margin,
+            truncated=min(ends) < 0,
+        )
 
     def _decode(self, rows: Sequence[tuple[int, int, int, bool]]) -> list[NDArray[np.float32]]:
         """rows: (token, position, sequence, wants logits). Returns logits of those that want."""
