@@ -151,9 +151,8 @@ def test_margin_is_zero_where_the_model_would_rather_have_written_something_else
 
 def test_an_abstention_has_the_margin_of_its_first_token(writer: Writer) -> None:
     generation = writer.start()
-    generation.take(writer.row("n", 7.0))
-    for rest in ("ull",) if not generation.abstained else ():
-        generation.take(writer.row(rest, 0.5))
+    for logit, letter in zip((7.0, 0.5, 0.5, 0.5), "null", strict=True):
+        generation.take(writer.row(letter, logit))
     assert generation.abstained
     assert generation.margin == pytest.approx(7.0)
     generation.close()
