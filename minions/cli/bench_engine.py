@@ -23,7 +23,7 @@ from minions.cli.common import JsonOption, StateOption, err, out
 from minions.errors import BadRequest
 from minions.settings import load_settings
 from workers.llama.loading import plan_placement
-from workers.llama.sizing import LlamaSettings, free_threads
+from workers.llama.sizing import LlamaSettings, file_bytes, free_threads, lanes_for
 
 BENCH_SHAPE = "small-32k"
 DECODE_SHAPE = "small-201k"
@@ -86,6 +86,7 @@ def engine(
         n_rounds=rounds,
     )
     say_plan(path)
+    _say(_contexts(path, asked.n_threads))
     with ending_on_sigterm():
         comparisons = comparing.compare(asked, _say_measured)
     if as_json:
@@ -223,6 +224,14 @@ def scratch_folder(scratch: Path | None, state_dir: Path | None) -> Path:
 def say_plan(path: Path, settings: LlamaSettings | None = None) -> None:
     """Where the model goes on this machine."""
     _say(f"plan: {plan_placement(path, settings or LlamaSettings())}")
+
+
+def _contexts(path: Path, n_threads: int) -> str:
+    """How our own engine shares out the threads."""
+    n = lanes_for(file_bytes(path), n_threads)
+    if n == 1:
+        return f"ours: one context, {n_threads} threads"
+    return f"ours: {n} contexts side by side, a thread each, as for any model this small"
 
 
 def _say(text: str) -> None:
