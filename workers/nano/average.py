@@ -1,4 +1,4 @@
-"""The mean of two checkpoints of one run's line: `python -m workers.nano.average --help`."""
+"""The mean of two models of one run's line: `python -m workers.nano.average --help`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from workers.nano.checkpoint import load_checkpoint, save_atomically
+from workers.nano.checkpoint import save_atomically
+from workers.nano.restore import starting_model
 
 
 def averaged(one: dict[str, Tensor], other: dict[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -21,16 +22,16 @@ def averaged(one: dict[str, Tensor], other: dict[str, Tensor], share: float) -> 
 def main() -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--with", type=Path, required=True, dest="other")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="or a GGUF")
+    parser.add_argument("--with", type=Path, required=True, dest="other", help="likewise")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--share", type=float, default=0.5, help="of the second checkpoint")
+    parser.add_argument("--share", type=float, default=0.5, help="of the second model")
     args = parser.parse_args()
-    one, other = load_checkpoint(args.checkpoint), load_checkpoint(args.other)
-    if one["shape"] != other["shape"]:
+    one, other = starting_model(args.checkpoint), starting_model(args.other)
+    if one.shape != other.shape:
         raise SystemExit(f"{args.checkpoint} and {args.other} are models of different shapes")
-    model = averaged(one["model"], other["model"], args.share)
-    save_atomically({"shape": one["shape"], "model": model}, args.out)
+    model = averaged(one.state_dict(), other.state_dict(), args.share)
+    save_atomically({"shape": one.shape.as_dict(), "model": model}, args.out)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workers.nano.checkpoint import load_checkpoint, model_from, save_atomically
+from workers.nano.checkpoint import save_atomically
 from workers.nano.mixture import Corpus, Mixture, Shares, sequence_of
 from workers.nano.model import Nano
 from workers.nano.packing import Packer, make_batch
+from workers.nano.restore import starting_model
 from workers.nano.tokenizer import NanoTokenizer
 
 FIRST_SEED = 7 * 10**11
@@ -45,21 +46,21 @@ def main() -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="or a GGUF")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shift", type=float, required=True, help="positive: abstain more often")
     parser.add_argument("--examples", type=int, default=300)
     args = parser.parse_args()
     tokenizer = NanoTokenizer.load()
-    record = load_checkpoint(args.checkpoint)
-    model = model_from(record)
+    model = starting_model(args.checkpoint)
     model.set_fake_quant(True)
     mixture = Mixture(Corpus.load(args.data, tokenizer), Shares())
     states = decision_states(model, mixture, Packer(tokenizer), args.examples)
     null = tokenizer.ids["Ġnull"]
-    record["model"]["head"] = shifted_head(model.head.detach(), states, null, args.shift)
+    weights = dict(model.state_dict())
+    weights["head"] = shifted_head(model.head.detach(), states, null, args.shift)
     spread = states @ (states.mean(0) / states.mean(0).dot(states.mean(0)))
-    save_atomically({"shape": record["shape"], "model": record["model"]}, args.out)
+    save_atomically({"shape": model.shape.as_dict(), "model": weights}, args.out)
     print(f"shift {args.shift}: spread over decisions {float(spread.std()):.3f} of it")  # noqa: T201
 
 
