@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from eval.bench.competitors import N_CTX, answers
+from eval.bench.competitors import answers
 from eval.bench.measure import in_own_process, timed
 from eval.bench.workloads import Workload, prompts_for
 from workers.jobs import Job
-from workers.llama.engine import LlamaCppEngine
-from workers.llama.sizing import LlamaSettings
+from workers.models import KvBudget, build_engine, resolve_model
 
 DOCUMENT: Final = Workload(name="document", n_chunks=4, chunk_tokens=1500, n_tasks=3, n_samples=1)
 FIRST: Final = "first"
@@ -65,28 +64,24 @@ class FollowUp:
 
 def follow_up(gguf: Path, n_threads: int, folder: Path, n_tasks: int) -> FollowUp:
     """Ask four times. `folder` is for the store on disk, and must be empty."""
-    settings = LlamaSettings(
-        n_threads=n_threads,
-        n_ctx=N_CTX,
-        kv_ram_bytes=_RAM_BYTES,
-        kv_dir=folder,
-        kv_disk_bytes=_DISK_BYTES,
-    )
-    no_ram = replace(settings, kv_ram_bytes=0)
+    kv = KvBudget(ram_bytes=_RAM_BYTES, folder=folder, disk_bytes=_DISK_BYTES)
+    no_ram = replace(kv, ram_bytes=0)
     rounds = [
-        *in_own_process(_ask, gguf, settings, n_tasks, (FIRST, "from memory")),
-        *in_own_process(_ask, gguf, no_ram, n_tasks, ("from disk",)),
-        *in_own_process(_ask, gguf, settings, n_tasks, ("after a restart",)),
+        *in_own_process(_ask, gguf, n_threads, kv, n_tasks, (FIRST, "from memory")),
+        *in_own_process(_ask, gguf, n_threads, no_ram, n_tasks, ("from disk",)),
+        *in_own_process(_ask, gguf, n_threads, kv, n_tasks, ("after a restart",)),
     ]
     stored_bytes = sum(file.stat().st_size for file in folder.iterdir())
     return FollowUp(n_tasks=n_tasks, rounds=tuple(rounds), stored_bytes=stored_bytes)
 
 
-def _ask(gguf: Path, settings: LlamaSettings, n_tasks: int, names: Sequence[str]) -> list[Round]:
-    """One engine, one question after the other."""
+def _ask(
+    gguf: Path, n_threads: int, kv: KvBudget, n_tasks: int, names: Sequence[str]
+) -> list[Round]:
+    """One engine, as it is by default; one question after the other."""
     jobs = prompts_for(replace(DOCUMENT, n_tasks=n_tasks), gguf).jobs()
     tasks = list(dict.fromkeys(job.task for job in jobs))
-    engine = LlamaCppEngine.load(gguf, settings=settings)
+    engine = build_engine(resolve_model(str(gguf), Path()), n_threads=n_threads, kv=kv)
     rounds = []
     for name in names:
         with timed() as watch:
