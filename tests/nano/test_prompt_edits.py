@@ -40,7 +40,7 @@ def test_other_instructions_give_the_same_answers(instructions: str) -> None:
             before.answer,
             before.citation,
         )
-        assert after.opening == pytest.approx(before.opening, abs=0.05)
+        assert after.margin == pytest.approx(before.margin, abs=0.05)
 
 
 @pytest.mark.parametrize("between", ["\n\n", "\n\nTask: ", "\n\n---\nQuestion: "])
