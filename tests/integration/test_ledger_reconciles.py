@@ -248,8 +248,11 @@ def assert_tokens(
     """Whatever was billed is in the ledger with its tokens, or as an attempt of unknown price."""
     reported: dict[str, Counter[Tokens]] = defaultdict(Counter)
     n_unknown: Counter[str] = Counter()
+    counted = {(row.call_key, row.completion_id) for row in rows if any(row_tokens(row))}
     for row in rows:
-        if row.usage_reported:
+        if row.usage_reported and not any(row_tokens(row)):  # given again: billed once, as before
+            assert replays and (row.call_key, row.completion_id) in counted, row
+        elif row.usage_reported:
             reported[row.call_key][row_tokens(row)] += 1
         elif row.cost_nano_usd is None:
             n_unknown[row.call_key] += 1
