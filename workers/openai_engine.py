@@ -387,8 +387,8 @@ def value_confidence(
         return None, None
     value = _tokens_between(tokens, start, end)
     weighed = value[:WEIGHED_TOKENS]
-    leads = [_lead(token) for token in weighed]
-    margin = None if None in leads else min(lead for lead in leads if lead is not None)
+    leads = [lead for token in weighed if (lead := _lead(token)) is not None]
+    margin = min(leads) if len(leads) == len(weighed) else None
     return margin, sum(token.logprob for token in weighed) / len(weighed)
 
 
