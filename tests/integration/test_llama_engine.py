@@ -195,12 +195,13 @@ def test_a_chunk_is_prefilled_once_for_its_jobs(engine: LlamaCppEngine) -> None:
     tasks = ["Who paid?", "When was it filed?", "What was the total?"]
     results = run(engine, [job(task, TEXT * 2, task) for task in tasks])
     n_chunk = engine.tokenizer.count(TEXT * 2)
+    n_read = n_chunk + engine.tokenizer.count(worker_prompt().between)
     paid = [results[task].usage.prefilled_tokens for task in tasks]
     own = [
         results[task].usage.prompt_tokens - results["Who paid?"].usage.prompt_tokens
         for task in tasks
     ]
-    assert paid[0] - n_chunk == paid[1] - own[1] == paid[2] - own[2]
+    assert paid[0] - n_read == paid[1] - own[1] == paid[2] - own[2]
     for task in tasks:
         expected = engine.prompt_overhead_tokens(task) + n_chunk
         assert results[task].usage.prompt_tokens == expected

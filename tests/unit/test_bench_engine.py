@@ -64,7 +64,9 @@ def test_ratios_are_of_the_competitors_to_us() -> None:
 def test_workloads_are_of_their_size_and_the_same_every_time() -> None:
     prompts = prompts_for(SMALL, random_model_path())
     assert prompts.chunks == prompts_for(SMALL, random_model_path()).chunks
-    assert all(55 <= len(prompts.frame.chunk_tokens(chunk)) <= 60 for chunk in prompts.chunks)
+    frame = prompts.frame
+    lengths = [len(frame.chunk_tokens(text)) - len(frame.between) for text in prompts.chunks]
+    assert all(55 <= length <= 60 for length in lengths)
     jobs = prompts.jobs()
     assert len({job.job_id for job in jobs}) == SMALL.n_jobs == 8
     assert [job.chunk_id for job in in_job_order(jobs)] == ["0", "1"] * 4

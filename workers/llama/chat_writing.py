@@ -18,7 +18,8 @@ from workers.llama.conversation import TOOL_TAGS
 from workers.llama.grammar import GrammarState
 from workers.llama.harmony import ANALYSIS, ASSISTANT, GPT_OSS
 from workers.llama.reasoning import Analysis
-from workers.llama.sampling import Sampler, log_probability, text_mask
+from workers.llama.row import Row
+from workers.llama.sampling import Sampler, text_mask
 from workers.llama.tokenizer import LlamaTokenizer
 
 _FINAL: Final = "final"
@@ -110,8 +111,9 @@ class Text:
         self.finish_reason = "length"
 
     def take(self, row: Logits) -> int:
-        token = self._sampler.choose(row, self._vocabulary.text)
-        self.log_probabilities.append(log_probability(row, token))
+        ranked = Row(row, is_weighed=True)
+        token = self._sampler.choose(ranked, self._vocabulary.text)
+        self.log_probabilities.append(ranked.log_probability(token))
         self._n_tokens += 1
         if token in self._vocabulary.ends:
             self._finish("stop")
@@ -168,7 +170,7 @@ class Arguments:
         return self._written.decode("utf-8", "ignore")
 
     def take(self, row: Logits) -> int:
-        token = self._sampler.choose(row, self._state)
+        token = self._sampler.choose(Row(row), self._state)
         self._state.accept(token)
         self._written += self._bytes_of(token)
         self._n_tokens += 1
@@ -197,7 +199,7 @@ class Choice:
         return self._written.decode()
 
     def take(self, row: Logits) -> int:
-        token = self._sampler.choose(row, self._state)
+        token = self._sampler.choose(Row(row), self._state)
         self._state.accept(token)
         self._written += self._bytes_of(token)
         self.is_over = self._written in self._texts

@@ -3,8 +3,8 @@
     instructions | chunk | between | task | suffix
 
 Each part is tokenised on its own, so that a chunk's ids do not depend on the task beside it and
-its cells can be shared; nano was trained on just this. Chunk and task are data
-(`LlamaTokenizer.encode`), the rest is ours.
+its cells can be shared, with those of what always follows it; nano was trained on just this. Chunk
+and task are data (`LlamaTokenizer.encode`), the rest is ours.
 
 Without reasoning, a gpt-oss prompt ends with an opened final channel and the start of the JSON,
 because else the grammar would force JSON where a channel header belongs. With reasoning it ends
@@ -67,12 +67,13 @@ class Frame:
         return len(self.instructions) + len(self.between) + len(self.suffix)
 
     def chunk_tokens(self, text: str) -> Tokens:
-        """A chunk as data. Raises JobRejected as `LlamaTokenizer.encode` does."""
-        return as_tokens(self.tokenizer.encode(text))
+        """A chunk as data, and what leads from it to any task. Raises JobRejected as
+        `LlamaTokenizer.encode` does."""
+        return np.concatenate((as_tokens(self.tokenizer.encode(text)), self.between))
 
     def job_tokens(self, task: str) -> Tokens:
-        """All that follows the chunk in the prompt of one job."""
-        return np.concatenate((self.between, as_tokens(self.tokenizer.encode(task)), self.suffix))
+        """The rest of the prompt of one job."""
+        return np.concatenate((as_tokens(self.tokenizer.encode(task)), self.suffix))
 
 
 def build_frames(

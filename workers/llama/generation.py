@@ -10,7 +10,8 @@ from workers.jobs import WEIGHED_TOKENS, Sampling
 from workers.llama.api import Logits
 from workers.llama.extracting import AnswerState, ExtractingState
 from workers.llama.grammar import PREFILL, AnswerGrammar
-from workers.llama.sampling import Sampler, lead, log_probability
+from workers.llama.row import Row
+from workers.llama.sampling import Sampler
 from workers.llama.writing import Lookup
 from workers.verbatim import Verbatim
 
@@ -103,12 +104,14 @@ class Generation:
 
     def take(self, row: Logits) -> Sequence[int]:
         """See `Writer.take`."""
+        is_weighed = self._answer_end is None and len(self._log_probabilities) < WEIGHED_TOKENS
+        ranked = Row(row, is_weighed=is_weighed)
         if self._runs_on() and self._state.allows(self._grammar.quote):
             token, self.was_cut = self._grammar.quote, True
         else:
-            token = self._sampler.choose(row, self._state)
-        if self._answer_end is None and len(self._log_probabilities) < WEIGHED_TOKENS:
-            self._weigh(row, token)
+            token = self._sampler.choose(ranked, self._state)
+        if is_weighed:
+            self._weigh(ranked, token)
         self._append(token)
         if not self._is_within_answer(token):
             self._note_end()
@@ -135,15 +138,15 @@ class Generation:
             return True
         return self.n_tokens % _LONGEST_PERIOD == 0 and is_looping(self._tokens)
 
-    def _weigh(self, row: Logits, token: int) -> None:
+    def _weigh(self, row: Row, token: int) -> None:
         """Note how sure the model is of one of the value's first tokens."""
-        self._log_probabilities.append(log_probability(row, token))
+        self._log_probabilities.append(row.log_probability(token))
         if self.margin is None:
             opening = self._grammar.after_space if self._written else self._grammar.at_start
             if token not in opening.spaces:
-                self.margin = opening.gap(row)
+                self.margin = opening.gap(row.logits)
         elif self._has_opened():
-            self.margin = min(self.margin, lead(row, token))
+            self.margin = min(self.margin, row.lead(token))
 
     def _append(self, token: int) -> None:
         self._state.accept(token)

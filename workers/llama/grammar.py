@@ -37,6 +37,10 @@ _PLAIN: Final = re.compile(r'[^"\\\x7F\x00-\x1F]+')
 """Text that is several `char` of the grammar without an escape."""
 _ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
 _LONGEST_ESCAPE: Final = 6
+_BEGUN: Final = re.compile(
+    rb"(?:[\xC2-\xDF]|[\xE0-\xEF][\x80-\xBF]?|[\xF0-\xF4][\x80-\xBF]{0,2})\Z"
+)
+"""The beginning of a character of two, three or four bytes, at the end of a text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -182,8 +186,9 @@ class GrammarState:
 class AnswerGrammarState(GrammarState):
     """The state of an answer, which asks llama.cpp as little as possible.
 
-    It remembers what may come where hardly anything may: outside strings that depends on what is
-    written alone, and asking about all of a large vocabulary takes tens of milliseconds each time.
+    It remembers what may come where hardly anything may: outside strings, and within a character of
+    several bytes, that depends on little, and asking about all of a large vocabulary takes tens of
+    milliseconds each time.
     And inside a string plain text may always follow and leaves the grammar where it is: it loops
     over `char`. So the grammar is not even told of it."""
 
@@ -195,8 +200,9 @@ class AnswerGrammarState(GrammarState):
         bytes_of: Callable[[int], bytes],
         is_plain: Callable[[int], bool],
     ) -> None:
-        """`narrow`: what may come after beginnings such as `""` and `" "`, and after the key of the
-        citation with such beginnings; each in order. All answers of a grammar share and fill it.
+        """`narrow`: what may come after beginnings such as `""` and `" "`, within characters of
+        several bytes, and after the key of the citation with such beginnings; each in order. All
+        answers of a grammar share and fill it.
         `is_plain`: see `AnswerGrammar`."""
         super().__init__(grammar, is_control)
         self._narrow = narrow
@@ -212,12 +218,13 @@ class AnswerGrammarState(GrammarState):
 
     def keep_allowed(self, tokens: Tokens) -> Tokens:
         """Those of `tokens` that may come next, in their order."""
-        few = self._narrow.get(self._written)
+        place = self._narrow_place()
+        few = self._narrow.get(place) if place is not None else None
         if few is not None:
             return few if self._is_whole(tokens) else tokens[np.isin(tokens, few)]
         allowed = super().keep_allowed(tokens)
-        if self._is_whole(tokens) and b'"' not in self._written.removeprefix(_BEFORE_CITATION):
-            self._narrow[self._written] = allowed
+        if self._is_whole(tokens) and place is not None:
+            self._narrow[place] = allowed
         return allowed
 
     def accept(self, token: int) -> None:
@@ -231,13 +238,33 @@ class AnswerGrammarState(GrammarState):
             self._written = _BEFORE_CITATION
         self._is_in_text = is_passed_over or (is_plain and self._is_string_open())
 
+    def _narrow_place(self) -> bytes | None:
+        """All that decides what may come next, where that is little: what is written before a
+        string, or the beginning of a character within one. None within a string's text."""
+        key, value = self._parts()
+        if b'"' not in value:
+            return self._written
+        begun = _begun_character(value)
+        return key + b'"' + begun if begun and self._is_string_open() else None
+
+    def _parts(self) -> tuple[bytes, bytes]:
+        """The key of the citation, where it is written, and all else."""
+        value = self._written.removeprefix(_BEFORE_CITATION)
+        return self._written[: len(self._written) - len(value)], value
+
     def _is_whole(self, tokens: Tokens) -> bool:
         """Whether these are the whole vocabulary, in order."""
         return len(tokens) == len(self._is_control)
 
     def _is_string_open(self) -> bool:
         """Whether the answer or the citation has begun and not ended, with no escape nearby."""
-        value = self._written.removeprefix(_BEFORE_CITATION).lstrip(b" ")
+        value = self._parts()[1].lstrip(b" ")
         if value[:1] != b'"' or b"\\" in value[-_LONGEST_ESCAPE:]:
             return False
         return _ESCAPED.sub(b"", value).count(b'"') == 1
+
+
+def _begun_character(text: bytes) -> bytes:
+    """The first bytes of a UTF-8 character that `text` ends within; empty when it ends with one."""
+    tail = _BEGUN.search(text)
+    return tail.group() if tail else b""

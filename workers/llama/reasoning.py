@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from workers.jobs import Sampling
 from workers.llama.api import Logits
+from workers.llama.row import Row
 from workers.llama.sampling import Mask, Sampler
 from workers.llama.writing import Writer
 
@@ -42,7 +43,7 @@ class Analysis:
         """Choose the next token; when that closes the analysis, its end token is among the tokens
         returned, and the last of them."""
         self.n_tokens += 1
-        token = self._sampler.choose(row, self._mask)
+        token = self._sampler.choose(Row(row), self._mask)
         if token == self._end_token:
             self.is_closed = True
             return [token]

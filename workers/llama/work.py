@@ -164,8 +164,8 @@ class Language:
     def close(self) -> None:
         self.grammar.close()
 
-    def _chunk_tokens(self, text: str) -> Tokens:
-        return as_tokens(self.tokenizer.encode(text))
+    def _chunk_tokens(self, text: str, effort: Effort) -> Tokens:
+        return self.frames[effort].chunk_tokens(text)
 
     def _job_tokens(self, task: str, effort: Effort) -> Tokens:
         return self.frames[effort].job_tokens(task)
@@ -184,7 +184,7 @@ class AnswerWork:
         self.parts = Parts(
             root=frame.instructions,
             chunk=(job.chunk_id, job.chunk_text, frame.instructions.tobytes()),
-            chunk_tokens=language.chunk_tokens(job.chunk_text),
+            chunk_tokens=language.chunk_tokens(job.chunk_text, self._effort),
             job_tokens=language.job_tokens(job.task, self._effort),
             max_output_tokens=job.sampling.max_output_tokens + n_reasoning,
             is_kept=True,

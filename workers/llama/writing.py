@@ -10,6 +10,7 @@ guessing changes the speed and never the text.
 
 from __future__ import annotations
 
+import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -56,7 +57,7 @@ class Writer(Protocol):
 class Offer:
     """The tokens of one turn."""
 
-    tokens: Tokens
+    tokens: Sequence[int]
     first: int
     """Index of the first among the tokens after the prompt."""
     n_wanted: int
@@ -74,7 +75,7 @@ class Tail:
         self._tokens: list[int] = []
         self._n_cached = 0
         self._guesses: Sequence[int] = ()
-        self._offered = Offer(tokens=np.empty(0, np.int32), first=0, n_wanted=1)
+        self._offered = Offer(tokens=(), first=0, n_wanted=1)
         self._stride = _FEWEST_GUESSES
 
     @property
@@ -93,7 +94,7 @@ class Tail:
         all_certain = self._n_cached + len(certain) == len(self._tokens)
         guesses = self._guesses[: n_rows - len(certain)] if all_certain else ()
         self._offered = Offer(
-            tokens=np.array([*certain, *guesses], np.int32),
+            tokens=[*certain, *guesses],
             first=self._n_cached,
             n_wanted=1 + len(guesses) if all_certain else 0,
         )
@@ -113,7 +114,7 @@ class Tail:
         self._learn(n_guesses, n_right)
         return n_right < n_guesses
 
-    def _write(self, rows: Logits, guesses: Tokens) -> int:
+    def _write(self, rows: Logits, guesses: Sequence[int]) -> int:
         """Append tokens for as long as each is the one that was guessed; returns how many were."""
         for index, row in enumerate(rows):
             written = self.writer.take(row)
@@ -145,7 +146,7 @@ class Lookup:
         """What follows in the chunk where it first holds the last three tokens of `written`."""
         if len(written) < _CONTEXT:
             return ()
-        at = self._find(np.array(written[-_CONTEXT:], np.int32).tobytes())
+        at = self._find(array.array("i", written[-_CONTEXT:]).tobytes())
         if at < 0:
             return ()
         begin = at + _CONTEXT

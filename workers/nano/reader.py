@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from workers.jobs import WEIGHED_TOKENS
 from workers.llama.extracting import METADATA_KEY
-from workers.llama.sampling import lead
+from workers.llama.row import Row
 from workers.nano.examples import FORCED_START
 from workers.nano.framing import closing_ids, opening_ids
 from workers.verbatim import Span, Verbatim
@@ -224,7 +224,7 @@ class NanoReader:
             if source is not None and not source.is_blank:
                 token = self._held(branch, logits, source)
             if len(branch.pieces) == 1 and branch.n_decoded < WEIGHED_TOKENS - 1:
-                branch.margin = min(branch.margin, lead(logits, token))
+                branch.margin = min(branch.margin, Row(logits).lead(token))
             self._take(branch, token)
 
     def _held(self, branch: _Branch, logits: NDArray[np.float32], source: Verbatim) -> int:
