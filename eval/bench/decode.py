@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class DecodeRate:
     have none, and the probability of a token then takes a pass over the whole vocabulary."""
     python_ms_per_drawn_step: float
     """Without favourites, where tokens are drawn from the best 40."""
+    reading_ms_per_step: float
+    """numpy's argmax of each row after llama_decode, and nothing else: the share of memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +76,7 @@ def _rate(gguf: Path, n_threads: int, n_sequences: int) -> DecodeRate:
     *_, greedy_ms = _our_rate(gguf, n_threads, n_sequences)
     *_, sure_ms = _our_rate(gguf, n_threads, n_sequences, is_sure=True)
     ours, per_cpu, drawn_ms = _our_rate(gguf, n_threads, n_sequences, is_drawn=True)
-    bare, bare_per_cpu = _bare_rate(gguf, n_threads, n_sequences)
+    bare, bare_per_cpu, reading_ms = _bare_rate(gguf, n_threads, n_sequences)
     return DecodeRate(
         n_sequences=n_sequences,
         ours_per_s=ours,
@@ -84,6 +86,7 @@ def _rate(gguf: Path, n_threads: int, n_sequences: int) -> DecodeRate:
         python_ms_per_step=greedy_ms,
         python_ms_per_sure_step=sure_ms,
         python_ms_per_drawn_step=drawn_ms,
+        reading_ms_per_step=reading_ms,
     )
 
 
@@ -95,14 +98,7 @@ class _EndlessContext(LlamaContext):
     def __init__(
         self, model: LlamaModel, *, n_threads: int, n_sequences: int, is_sure: bool
     ) -> None:
-        super().__init__(
-            model,
-            n_ctx=N_CTX,
-            n_sequences=n_sequences + 2,
-            n_batch=_PROMPT_TOKENS,
-            n_threads=n_threads,
-            kv_type="f16",
-        )
+        super().__init__(model, **_settings(n_threads, n_sequences + 2))
         self._is_sure = is_sure
         control = LlamaTokenizer(model).control_tokens
         texts = enumerate(model.token_bytes(token) for token in range(model.n_vocab))
@@ -174,17 +170,11 @@ def _our_rate(
     return n_rows / watch.wall_s, n_rows / watch.cpu_s, 1000 * outside_s / n_steps
 
 
-def _bare_rate(gguf: Path, n_threads: int, n_sequences: int) -> tuple[float, float]:
-    """What llama-batched-bench does: a shared prompt, then one row per sequence and step."""
+def _bare_rate(gguf: Path, n_threads: int, n_sequences: int) -> tuple[float, float, float]:
+    """What llama-batched-bench does: a shared prompt, then one row per sequence and step. Rows per
+    second of wall and of CPU time; then, with more steps, milliseconds to look at their logits."""
     model = LlamaModel(gguf)
-    context = LlamaContext(
-        model,
-        n_ctx=N_CTX,
-        n_sequences=n_sequences + 1,
-        n_batch=_PROMPT_TOKENS,
-        n_threads=n_threads,
-        kv_type="f16",
-    )
+    context = LlamaContext(model, **_settings(n_threads, n_sequences + 1))
     tokens = np.random.default_rng(0).integers(0, model.n_vocab * 9 // 10, _PROMPT_TOKENS)
     batch = Batch(_PROMPT_TOKENS)
     batch.add(tokens.astype(np.int32), first_position=0, sequence=0, wanted=False)
@@ -194,10 +184,36 @@ def _bare_rate(gguf: Path, n_threads: int, n_sequences: int) -> tuple[float, flo
     with timed() as watch:
         for step in range(_STEPS):
             _decode_row_each(context, batch, n_sequences, _PROMPT_TOKENS + step)
+    reading_s = 0.0
+    for step in range(_STEPS, 2 * _STEPS):
+        _decode_row_each(context, batch, n_sequences, _PROMPT_TOKENS + step)
+        begin_s = time.thread_time()
+        for row in context.logits(n_sequences):
+            row.argmax()
+        reading_s += time.thread_time() - begin_s
     context.close()
     model.close()
     n_rows = n_sequences * _STEPS
-    return n_rows / watch.wall_s, n_rows / watch.cpu_s
+    return n_rows / watch.wall_s, n_rows / watch.cpu_s, 1000 * reading_s / _STEPS
+
+
+class _Settings(TypedDict):
+    n_ctx: int
+    n_sequences: int
+    n_batch: int
+    n_threads: int
+    kv_type: str
+
+
+def _settings(n_threads: int, n_sequences: int) -> _Settings:
+    """Of both contexts."""
+    return {
+        "n_ctx": N_CTX,
+        "n_sequences": n_sequences,
+        "n_batch": _PROMPT_TOKENS,
+        "n_threads": n_threads,
+        "kv_type": "f16",
+    }
 
 
 def _decode_row_each(context: LlamaContext, batch: Batch, n_sequences: int, position: int) -> None:

@@ -148,6 +148,7 @@ def decode(
         typer.echo(json.dumps(decoding.to_json(rates, cost, theirs), indent=2))
         return
     out.print(_decode_table(rates, theirs or {}))
+    out.print(_python_table(rates))
     out.print(
         f"  grammar over {cost.n_vocab:,} tokens: {cost.checked_first_us:.1f} us a token checked "
         f"first, {cost.all_candidates_us / 1000:.1f} ms asked of every token"
@@ -298,20 +299,27 @@ def _followup_table(found: FollowUp) -> Table:
 def _decode_table(rates: Sequence[decoding.DecodeRate], theirs: Mapping[int, float]) -> Table:
     table = _table("decoding, tokens a second")
     headings = ("at a time", "ours", "llama.cpp alone", "ours / CPU-s", "alone / CPU-s")
-    for heading in (*headings, "Python ms a step", "(sure)", "(drawn)", "llama-batched-bench"):
+    for heading in (*headings, "llama-batched-bench") if theirs else headings:
         table.add_column(heading, justify="right")
     for rate in rates:
-        batched = theirs.get(rate.n_sequences)
+        figures = [rate.ours_per_s, rate.bare_per_s, rate.ours_per_cpu_s, rate.bare_per_cpu_s]
+        figures += [theirs[rate.n_sequences]] if theirs else []
+        table.add_row(f"{rate.n_sequences}", *(f"{figure:.1f}" for figure in figures))
+    return table
+
+
+def _python_table(rates: Sequence[decoding.DecodeRate]) -> Table:
+    table = _table("Python outside llama_decode, milliseconds of CPU a step")
+    headings = ("at a time", "greedy", "with a favourite", "drawn", "argmax alone")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for rate in rates:
         table.add_row(
             f"{rate.n_sequences}",
-            f"{rate.ours_per_s:.1f}",
-            f"{rate.bare_per_s:.1f}",
-            f"{rate.ours_per_cpu_s:.1f}",
-            f"{rate.bare_per_cpu_s:.1f}",
             f"{rate.python_ms_per_step:.2f}",
             f"{rate.python_ms_per_sure_step:.2f}",
             f"{rate.python_ms_per_drawn_step:.2f}",
-            f"{batched:.1f}" if batched else "not given",
+            f"{rate.reading_ms_per_step:.2f}",
         )
     return table
 
