@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from workers.errors import WorkerError
-from workers.models import HUB_MODELS, resolve_model
+from workers.models import HUB_MODELS, describe_plan, resolve_model
 
 GB = 1_000_000_000
 MIB = 1 << 20
@@ -357,6 +357,17 @@ def prove_offload(models_dir: Path) -> str:
     report = model.offload_report
     model.close()
     return report or "failed: llama.cpp loaded the model and put nothing on a GPU"
+
+
+def plans_here(machine: Machine) -> dict[str, str]:
+    """How each model whose files are here would be run, by its name; or why it can't be."""
+    plans = {}
+    for name in sorted(machine.models_present):
+        try:
+            plans[name] = describe_plan(resolve_model(name, machine.models_dir))
+        except WorkerError as error:
+            plans[name] = str(error)
+    return plans
 
 
 def _existing(path: Path) -> Path:

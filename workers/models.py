@@ -22,6 +22,7 @@ from urllib.parse import urldefrag, urlsplit
 
 from workers.errors import EngineUnavailable, ModelCorrupt, ModelNotFound
 from workers.gguf_file import check_gguf
+from workers.llama.sizing import LlamaSettings, file_bytes, lanes_for
 from workers.seams import Engine
 
 LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
@@ -274,20 +275,13 @@ def _build_llama(
 ) -> Engine:
     from workers.lanes import LanedEngine
     from workers.llama.engine import LlamaCppEngine
-    from workers.llama.sizing import LlamaSettings, file_bytes, lanes_for
 
     if spec.path is None:
         raise ValueError(f"the spec of {spec.name} has no path")
-    n_lanes = lanes_for(file_bytes(spec.path), n_threads) if spec.path.is_file() else 1
-    settings = LlamaSettings(n_threads=n_threads if n_lanes == 1 else 1)
+    n_lanes, settings = _llama_settings(spec.path, n_threads, n_slots)
     if kv is not None:
         settings = replace(settings, kv_dir=kv.folder, kv_disk_bytes=kv.disk_bytes)
         settings = replace(settings, kv_ram_bytes=kv.ram_bytes // n_lanes)
-    if n_slots is not None:
-        n_lanes = min(n_lanes, n_slots)
-        # Beside the jobs' own, sequences hold the instructions and the live chunks.
-        n_own = -(-n_slots // n_lanes)
-        settings = replace(settings, n_seq_max=n_own + 1 + settings.live_chunks)
     build = functools.partial(
         LlamaCppEngine.load,
         spec.path,
@@ -296,3 +290,30 @@ def _build_llama(
         expected_sha256=spec.expected_sha256,
     )
     return build() if n_lanes == 1 else LanedEngine(build, n_lanes)
+
+
+def _llama_settings(
+    path: Path, n_threads: int | None, n_slots: int | None
+) -> tuple[int, LlamaSettings]:
+    """Contexts side by side, and what each of them is run with."""
+    n_lanes = lanes_for(file_bytes(path), n_threads) if path.is_file() else 1
+    settings = LlamaSettings(n_threads=n_threads if n_lanes == 1 else 1)
+    if n_slots is not None:
+        n_lanes = min(n_lanes, n_slots)
+        # Beside the jobs' own, sequences hold the instructions and the live chunks.
+        n_own = -(-n_slots // n_lanes)
+        settings = replace(settings, n_seq_max=n_own + 1 + settings.live_chunks)
+    return n_lanes, settings
+
+
+def describe_plan(spec: ModelSpec, *, n_threads: int | None = None) -> str:
+    """How `build_engine` would run a GGUF file on this machine now, in words; without loading it.
+
+    Raises ValueError for a model that is no file, else as `plan_placement` of `llama.loading`."""
+    from workers.llama.loading import plan_placement
+
+    if spec.path is None:
+        raise ValueError(f"{spec.name} is no file")
+    n_lanes, settings = _llama_settings(spec.path, n_threads, None)
+    plan = str(plan_placement(spec.path, settings))
+    return plan if n_lanes == 1 else f"{n_lanes} times, with a core each: {plan}"

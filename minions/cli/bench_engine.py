@@ -23,7 +23,8 @@ from minions.cli.common import JsonOption, StateOption, err, out
 from minions.errors import BadRequest
 from minions.settings import load_settings
 from workers.llama.loading import plan_placement
-from workers.llama.sizing import LlamaSettings, file_bytes, free_threads, lanes_for
+from workers.llama.sizing import LlamaSettings, free_threads
+from workers.models import describe_plan, resolve_model
 
 BENCH_SHAPE = "small-32k"
 DECODE_SHAPE = "small-201k"
@@ -85,8 +86,7 @@ def engine(
         server_binary=server_bin,
         n_rounds=rounds,
     )
-    say_plan(path)
-    _say(_contexts(path, asked.n_threads))
+    _say_engine_plan(path, asked.n_threads)
     with ending_on_sigterm():
         comparisons = comparing.compare(asked, _say_measured)
     if as_json:
@@ -108,7 +108,7 @@ def followup(
     """A further question about a document: from memory, from disk, after a restart."""
     path = bench_model(gguf, shape, scratch, state_dir)
     n_threads = threads or free_threads(path.stat().st_size)
-    say_plan(path)
+    _say_engine_plan(path, n_threads)
     found = []
     for n_tasks in (3, 1):
         folder = tempfile.TemporaryDirectory(prefix="minions-kv-")
@@ -227,12 +227,9 @@ def say_plan(path: Path, settings: LlamaSettings | None = None) -> None:
     _say(f"plan: {plan_placement(path, settings or LlamaSettings())}")
 
 
-def _contexts(path: Path, n_threads: int) -> str:
-    """How our own engine shares out the threads."""
-    n = lanes_for(file_bytes(path), n_threads)
-    if n == 1:
-        return f"ours: one context, {n_threads} threads"
-    return f"ours: {n} contexts side by side, a thread each, as for any model this small"
+def _say_engine_plan(path: Path, n_threads: int) -> None:
+    """How our own engine is run, as it is by default."""
+    _say(f"plan: {describe_plan(resolve_model(str(path), Path()), n_threads=n_threads)}")
 
 
 def _say(text: str) -> None:

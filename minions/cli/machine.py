@@ -21,7 +21,14 @@ from rich.table import Table
 
 from minions.cli.common import JsonOption, StateOption, err, out
 from minions.settings import Settings, config_path, load_settings
-from workers.machine import Machine, Verdict, probe_machine, prove_offload, what_can_run
+from workers.machine import (
+    Machine,
+    Verdict,
+    plans_here,
+    probe_machine,
+    prove_offload,
+    what_can_run,
+)
 
 GIB = 1 << 30
 
@@ -36,6 +43,8 @@ def doctor(as_json: JsonOption = False, state_dir: StateOption = None) -> None:
         return
     out.print(_machine_table(machine, settings))
     out.print(_verdict_table(verdicts))
+    for plan in plans_here(machine).values() if machine.llama_version else ():
+        out.print(f"  plan: {escape(plan)}")
     fixes = [verdict for verdict in verdicts if verdict.fix]
     for verdict in fixes:
         out.print(f"  [yellow]{verdict.model}[/]: {escape(str(verdict.fix))}")
@@ -49,6 +58,7 @@ def _doctor_json(machine: Machine, verdicts: list[Verdict], settings: Settings) 
     return {
         "machine": facts,
         "models": [asdict(verdict) for verdict in verdicts],
+        "plans": plans_here(machine) if machine.llama_version else {},
         "cloud": {"set_up": settings.has_cloud, "model": settings.cloud_model},
     }
 

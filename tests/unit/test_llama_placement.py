@@ -45,13 +45,57 @@ def test_the_default_context_where_memory_is_plenty() -> None:
 
 
 def test_a_smaller_context_where_memory_is_short() -> None:
-    short = placed(12.5).n_cells
-    assert 2048 <= short < 16_384
-    assert short % 256 == 0
+    short = placed(12.9)
+    assert 8192 <= short.n_cells < 16_384
+    assert short.n_cells % 256 == 0
+    assert short.kv_type == "f16"
 
 
-def test_a_q8_cache_holds_nearly_twice_as_much() -> None:
-    assert placed(12.4, kv_type="q8_0").n_cells > 1.7 * placed(12.4).n_cells
+def test_a_cache_in_half_the_bytes_where_it_is_shorter_still() -> None:
+    plan = placed(12.5)
+    assert plan.kv_type == "q8_0" and plan.n_cells >= 8192
+    shortest = placed(12.3)
+    assert shortest.kv_type == "q8_0" and 2048 <= shortest.n_cells < 8192
+
+
+def test_a_wanted_kind_of_cache_is_given() -> None:
+    assert placed(12.6, kv_type="f16").kv_type == "f16"
+    assert placed(64, kv_type="q8_0").kv_type == "q8_0"
+    assert placed(12.5, kv_type="q8_0").n_cells > 1.7 * placed(12.5, kv_type="f16").n_cells
+
+
+def test_a_wanted_context_is_kept_in_half_the_bytes_where_need_be() -> None:
+    assert placed(12.6, n_ctx=16_384).kv_type == "q8_0"
+
+
+@given(cells=st.integers(256, 200_000), live_chunks=st.integers(1, 6))
+def test_there_are_no_more_slots_than_cells_for_them(cells: int, live_chunks: int) -> None:
+    plan = placed(64, n_ctx=cells, live_chunks=live_chunks)
+    assert 1 <= plan.n_slots <= max(cells // 320, 1)
+    assert plan.n_sequences == plan.n_slots + live_chunks + 1 <= 48
+
+
+def test_slots_that_are_asked_for_are_given() -> None:
+    assert placed(64, n_ctx=2048, n_seq_max=32, live_chunks=2).n_slots == 29
+
+
+def test_batches_are_large_on_a_gpu_with_room_for_them() -> None:
+    assert [placed(32, vram).n_batch for vram in (0, 13.5, 16, 24)] == [512, 512, 2048, 2048]
+    assert placed(32, 24, n_batch=600).n_batch == 600
+
+
+def test_a_gpu_keeps_experts_rather_than_numbers_of_twice_the_size() -> None:
+    plans = [placed(32, vram / 10) for vram in range(60, 240, 2)]
+    for plan in plans:
+        wide = placed(32, kv_type="f16", vram_gib=0)
+        assert plan.n_cells == wide.n_cells
+    assert {plan.kv_type for plan in plans} == {"f16", "q8_0"}
+    assert plans[-1].kv_type == "f16"
+
+
+def test_the_plan_tells_all_that_was_chosen() -> None:
+    told = str(placed(64))
+    assert "16384 tokens of context in f16, 41 answers at a time, batches of 512" in told
 
 
 def test_a_wanted_context_is_given_or_refused_never_shrunk() -> None:
@@ -80,7 +124,7 @@ def test_experts_of_as_many_layers_as_needed_go_to_main_memory() -> None:
     away = [plan.n_cpu_expert_layers for plan in plans]
     assert away[0] == 0 and away == sorted(away) and 20 <= away[-1] <= 24
     assert all(plan.n_gpu_layers == ALL_LAYERS for plan in plans)
-    assert "the experts of 3 of them in main memory" in str(plans[1])
+    assert "the experts of 2 of them in main memory" in str(plans[1])
 
 
 def test_a_model_without_experts_leaves_whole_layers() -> None:
@@ -114,7 +158,7 @@ def test_no_plan_is_over_any_memory(
         return
     assert plan.gpu_bytes <= vram_gib * GIB
     assert plan.cpu_bytes <= ram_gib * GIB
-    whole = size.weights_bytes + size.kv_bytes(plan.n_cells, "f16")
+    whole = size.weights_bytes + size.kv_bytes(plan.n_cells, plan.kv_type)
     assert plan.gpu_bytes + plan.cpu_bytes == pytest.approx(whole)
 
 

@@ -9,10 +9,6 @@ import pytest
 from workers.llama.sizing import LlamaSettings, compute_threads, file_bytes
 
 
-def test_slots_leave_room_for_instructions_and_chunks() -> None:
-    assert LlamaSettings(n_seq_max=32, live_chunks=2).n_slots == 29
-
-
 @pytest.mark.parametrize(
     "bad",
     [

@@ -156,7 +156,7 @@ class LlamaCppEngine:
         with contextlib.ExitStack() as opened:
             loaded = load_parts(path, settings, name=name, expected_sha256=expected_sha256)
             opened.callback(loaded.close)
-            store = open_kv_store(path, settings, loaded.sha256, prompt)
+            store = open_kv_store(path, settings, loaded, prompt)
             engine = cls(loaded, prompt=prompt, kv_store=store)
             opened.pop_all()  # the engine closes them from here on
         return engine

@@ -99,18 +99,19 @@ def load_parts(
     return Loaded(
         model=model,
         context=context,
-        limits=limits_of(settings, context, file_bytes(path), on_gpu=placement.n_gpu_layers > 0),
+        limits=limits_of(settings, context, file_bytes(path), placement),
         name=name or path.stem,
         sha256=sha256,
-        n_slots=settings.n_slots,
+        n_slots=placement.n_slots,
         placement=placement,
     )
 
 
 def limits_of(
-    settings: LlamaSettings, context: LlamaContext, weights_bytes: int, *, on_gpu: bool
+    settings: LlamaSettings, context: LlamaContext, weights_bytes: int, placement: Placement
 ) -> Limits:
     """What the schedule may plan for a context."""
+    on_gpu = placement.n_gpu_layers > 0
     live_work = _CPU_LIVE_WORK if weights_bytes < _LARGE_BYTES else _CPU_LIVE_WORK_LARGE
     return Limits(
         n_sequences=context.n_sequences,
@@ -119,18 +120,19 @@ def limits_of(
         live_chunks=settings.live_chunks,
         live_work=settings.live_work or (None if on_gpu else live_work),
         reads_apart=not on_gpu,
-        busy_jobs=settings.busy_jobs or (max(settings.n_slots // 2, 1) if on_gpu else 1),
+        busy_jobs=settings.busy_jobs or (max(placement.n_slots // 2, 1) if on_gpu else 1),
         n_extra_rows=settings.n_extra_rows,
     )
 
 
 def open_kv_store(
-    path: Path, settings: LlamaSettings, sha256: str | None, prompt: WorkerPrompt
+    path: Path, settings: LlamaSettings, loaded: Loaded, prompt: WorkerPrompt
 ) -> KvStore | None:
     """The store of what this very model read under this prompt; None when nothing is kept."""
     if not settings.kv_ram_bytes and not settings.kv_dir:
         return None
-    about = [sha256 or _fingerprint(path), prompt.version, settings.kv_type, llama_version()]
+    model = loaded.sha256 or _fingerprint(path)
+    about = [model, prompt.version, loaded.context.kv_type, llama_version()]
     return KvStore(
         about=" ".join(about),
         ram_bytes=settings.kv_ram_bytes,
@@ -157,11 +159,11 @@ def _new_context(
     return LlamaContext(
         model,
         n_ctx=placement.n_cells,
-        n_sequences=settings.n_seq_max,
-        n_batch=settings.n_batch,
+        n_sequences=placement.n_sequences,
+        n_batch=placement.n_batch,
         n_threads=settings.n_threads or free_threads(file_bytes(path)),
-        kv_type=settings.kv_type,
-        n_outputs=settings.n_seq_max + settings.n_extra_rows,
+        kv_type=placement.kv_type,
+        n_outputs=placement.n_sequences + settings.n_extra_rows,
     )
 
 

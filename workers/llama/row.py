@@ -52,20 +52,11 @@ class Row:
         return min(first, default=0)
 
     def likeliest(self, n: int) -> Tokens:
-        """The `n` likeliest tokens in the vocabulary's order.
-
-        They all stand in the `n` columns with the best bests."""
+        """The `n` likeliest tokens in the vocabulary's order."""
         if n >= len(self.logits):
             return self.all()
-        if not self._is_long or n >= self._n_each:
-            return np.sort(np.argpartition(self.logits, -n)[-n:]).astype(np.int32)
-        columns = np.argpartition(self._bests, -n)[-n:]
-        candidates = np.concatenate((self._table[:, columns].ravel(), self._rest))
-        places = np.argpartition(candidates, -n)[-n:]
-        groups, index = np.divmod(places, n)
-        in_table = groups * self._n_each + columns[index]
-        in_rest = places - (_GROUPS * n - self._table.size)
-        return np.sort(np.where(groups < _GROUPS, in_table, in_rest)).astype(np.int32)
+        likely = self._likely(n)
+        return likely[np.sort(np.argpartition(self.logits[likely], -n)[-n:])]
 
     def all(self) -> Tokens:
         """The whole vocabulary."""
@@ -99,6 +90,18 @@ class Row:
         """The best of each column of the table: the one pass."""
         bests: Logits = self._table.max(0)
         return bests
+
+    def _likely(self, n: int) -> Tokens:
+        """A few tokens that the `n` likeliest are among, in order.
+
+        None of those is worse than the n-th best of the columns' bests: comparing with that is
+        twenty times faster than parting 200,000 logits."""
+        if self._is_long and n < self._n_each:
+            bound = np.partition(self._bests, -n)[-n]
+            likely = np.flatnonzero(self.logits >= bound)
+            if len(likely) >= n:  # fewer where some logits are not numbers
+                return likely.astype(np.int32)
+        return self.all()
 
     def _best_beside(self, token: int) -> float:
         """The best logit but that of `token`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -97,12 +99,15 @@ class Sampler:
 
     def _draw(self, row: Row, candidates: Tokens) -> int:
         """One of `candidates`: the best, or one drawn from the tempered top k of them."""
-        logits = row.logits[candidates].astype(np.float64)
+        logits = row.logits[candidates]
         if self._generator is None:
             return int(candidates[logits.argmax()])
         if len(candidates) > self._top_k:
-            kept = np.argpartition(logits, -self._top_k)[-self._top_k :]
+            kept = np.sort(np.argpartition(logits, -self._top_k)[-self._top_k :])
             candidates, logits = candidates[kept], logits[kept]
-        heights = np.exp((logits - logits.max()) / self._temperature).cumsum()
-        drawn = heights.searchsorted(self._generator.random() * heights[-1], side="right")
+        # Some 40 numbers: Python is done with them before numpy has looked at their types.
+        best, temperature = float(logits.max()), self._temperature
+        weights = (math.exp((logit - best) / temperature) for logit in logits.tolist())
+        heights = list(itertools.accumulate(weights))
+        drawn = bisect.bisect_right(heights, self._generator.random() * heights[-1])
         return int(candidates[min(drawn, len(candidates) - 1)])

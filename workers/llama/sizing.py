@@ -11,6 +11,8 @@ import psutil
 
 KvType = Literal["f16", "q8_0"]
 
+MOST_DEFAULT_SEQUENCES: Final = 48
+SMALL_BATCH: Final = 512
 _MIB: Final = 1024**2
 _MOST_SEQUENCES: Final = 255
 """LLAMA_MAX_SEQ of llama.cpp, less the one that `LlamaContext` has for itself."""
@@ -23,20 +25,23 @@ _SPLIT: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LlamaSettings:
-    """How an engine uses its machine. The defaults suit a CPU or one GPU."""
+    """How an engine uses its machine; None lets `placement` choose by the memory there is."""
 
     n_ctx: int | None = None
     """Cells (tokens) of the KV cache, shared by all jobs; None for what fits, at most 16384."""
-    n_seq_max: int = 48
-    """Sequences: one for the instructions, one per live chunk, one per job being decoded."""
-    n_batch: int = 512
-    """Rows of one batch, decode and prefill together (llama.cpp's n_batch and n_ubatch)."""
+    n_seq_max: int | None = None
+    """Sequences: one for the instructions, one per live chunk, one per job being decoded; None for
+    as many as the cells can be used by, at most 48."""
+    n_batch: int | None = None
+    """Rows of one batch, decode and prefill together (llama.cpp's n_batch and n_ubatch); None for
+    512, or 2048 on a GPU with room for their buffers."""
     n_threads: int | None = None
     """Compute threads; None for what `compute_threads` makes of the model and the machine."""
     n_gpu_layers: int | None = None
     """Layers on a GPU; None for what fits, where llama.cpp was built with GPU support."""
-    kv_type: KvType = "f16"
-    """Number format of the cache; q8_0 halves it and costs some prefill speed on a CPU."""
+    kv_type: KvType | None = None
+    """Number format of the cache; q8_0 halves it and costs some prefill speed on a CPU. None for
+    f16, or q8_0 where memory is too short for that."""
     live_chunks: int = 6
     """Most chunks in work at the same time."""
     live_work: int | None = None
@@ -63,14 +68,16 @@ class LlamaSettings:
         for name, value in at_least_one.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, must be at least 1")
-        if not 2 + self.live_chunks <= self.n_seq_max <= _MOST_SEQUENCES:
+        n_seq_max = MOST_DEFAULT_SEQUENCES if self.n_seq_max is None else self.n_seq_max
+        if not 2 + self.live_chunks <= n_seq_max <= _MOST_SEQUENCES:
             raise ValueError(
-                f"n_seq_max is {self.n_seq_max}, must be from {2 + self.live_chunks} "
+                f"n_seq_max is {n_seq_max}, must be from {2 + self.live_chunks} "
                 f"(with {self.live_chunks} live chunks) to {_MOST_SEQUENCES}"
             )
-        if self.n_batch < self.n_seq_max + self.n_extra_rows:
+        n_batch = SMALL_BATCH if self.n_batch is None else self.n_batch
+        if n_batch < n_seq_max + self.n_extra_rows:
             raise ValueError(
-                f"n_batch is {self.n_batch}, below n_seq_max {self.n_seq_max} and n_extra_rows "
+                f"n_batch is {n_batch}, below n_seq_max {n_seq_max} and n_extra_rows "
                 f"{self.n_extra_rows} together"
             )
         for name in ("n_extra_rows", "kv_ram_bytes", "kv_disk_bytes"):
@@ -78,13 +85,8 @@ class LlamaSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be 0 or more")
         if self.n_gpu_layers is not None and self.n_gpu_layers < 0:
             raise ValueError(f"n_gpu_layers is {self.n_gpu_layers}: use None for all layers")
-        if self.kv_type not in get_args(KvType):
+        if self.kv_type not in (None, *get_args(KvType)):
             raise ValueError(f"kv_type is {self.kv_type!r}: use one of {get_args(KvType)}")
-
-    @property
-    def n_slots(self) -> int:
-        """Jobs that can decode at the same time."""
-        return self.n_seq_max - 1 - self.live_chunks
 
 
 def compute_threads(weights_bytes: int, n_cores: int, n_busy: float) -> int:
