@@ -63,6 +63,22 @@ def test_a_follow_up_reads_nothing_again_and_answers_the_same(tmp_path: Path, wh
     engine.close()
 
 
+def test_a_cache_in_half_the_bytes_reads_nearly_the_same_and_is_kept_apart(tmp_path: Path) -> None:
+    """Margins of the first token; chunks differ by 2 in them."""
+    first_token = Sampling(max_output_tokens=1)
+    jobs = [replace(job(f"{n}", TEXT * n), sampling=first_token) for n in (1, 3, 6, 9)]
+    found, read = [], []
+    for kv_type in ("f16", "q8_0"):
+        engine = built(kv_type=kv_type, kv_dir=tmp_path / "kv")
+        results = run(engine, jobs)
+        found.append([results[each.job_id].margin for each in jobs])
+        read.append(sum(result.usage.prefilled_tokens for result in results.values()))
+        engine.close()
+    assert found[1] == pytest.approx(found[0], abs=0.25)
+    assert found[1] != found[0]
+    assert read[1] == read[0]
+
+
 def test_another_effort_or_model_does_not_find_the_chunk(tmp_path: Path) -> None:
     path = vocabulary_path(template=TOLD_OF_EFFORTS)
     chosen = replace(SETTINGS, kv_dir=tmp_path / "kv")
