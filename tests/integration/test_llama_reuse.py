@@ -64,17 +64,19 @@ def test_a_follow_up_reads_nothing_again_and_answers_the_same(tmp_path: Path, wh
 
 
 def test_a_cache_in_half_the_bytes_reads_nearly_the_same_and_is_kept_apart(tmp_path: Path) -> None:
-    """Margins of the first token; chunks differ by 2 in them."""
+    """Margins of the first token, which differ more between jobs than between caches."""
     first_token = Sampling(max_output_tokens=1)
-    jobs = [replace(job(f"{n}", TEXT * n), sampling=first_token) for n in (1, 3, 6, 9)]
+    asked = [(n, task) for n in (1, 3, 6, 9) for task in ("Who paid?", "Who filed it?")]
+    jobs = [job(f"{n} {task}", TEXT * n, task, first_token) for n, task in asked]
     found, read = [], []
     for kv_type in ("f16", "q8_0"):
         engine = built(kv_type=kv_type, kv_dir=tmp_path / "kv")
         results = run(engine, jobs)
-        found.append([results[each.job_id].margin for each in jobs])
+        found.append([results[each.job_id].margin or 0.0 for each in jobs])
         read.append(sum(result.usage.prefilled_tokens for result in results.values()))
         engine.close()
-    assert found[1] == pytest.approx(found[0], abs=0.25)
+    assert max(found[0]) - min(found[0]) > 1.5
+    assert found[1] == pytest.approx(found[0], abs=0.5)
     assert found[1] != found[0]
     assert read[1] == read[0]
 
