@@ -316,4 +316,4 @@ def describe_plan(spec: ModelSpec, *, n_threads: int | None = None) -> str:
         raise ValueError(f"{spec.name} is no file")
     n_lanes, settings = _llama_settings(spec.path, n_threads, None)
     plan = str(plan_placement(spec.path, settings))
-    return plan if n_lanes == 1 else f"{n_lanes} times, with a core each: {plan}"
+    return plan if n_lanes == 1 else f"{n_lanes} contexts side by side, with a core each: {plan}"

@@ -83,6 +83,9 @@ def test_doctor_tells_what_can_run(tmp_path: Path) -> None:
     assert shown.returncode == 0
     for name in ("nano", "gpt-oss-20b", "gpt-oss-120b", "llama.cpp", "cloud"):
         assert name in shown.stdout
+    plan = " ".join(shown.stdout.partition("plan: ")[2].split())
+    assert "nano.gguf: the CPU" in plan and "tokens of context in f16" in plan
+    assert "answers at a time, batches of 512" in plan
 
 
 @pytest.mark.parametrize(

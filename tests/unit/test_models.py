@@ -15,6 +15,7 @@ from workers.models import (
     MODEL_NAMES,
     ModelKind,
     build_engine,
+    describe_plan,
     is_own_network,
     record_path,
     resolve_model,
@@ -140,6 +141,20 @@ def test_scripted_builds_without_any_file(tmp_path: Path) -> None:
 def test_threads_are_refused_where_nothing_would_use_them(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match="leave the number of threads out"):
         build_engine(resolve_model("scripted", tmp_path), n_threads=2)
+
+
+def test_the_plan_is_that_of_the_engine_that_is_built(tmp_path: Path) -> None:
+    nano = resolve_model("nano", tmp_path)
+    assert describe_plan(nano, n_threads=1).startswith("nano.gguf: the CPU")
+    assert describe_plan(nano, n_threads=2).startswith("2 contexts side by side")
+    engine = build_engine(nano, n_threads=1)
+    assert f"{engine.info.n_slots} answers at a time" in describe_plan(nano, n_threads=1)
+    engine.close()
+
+
+def test_a_server_has_no_plan_here(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no file"):
+        describe_plan(resolve_model("http://127.0.0.1:1/v1", tmp_path))
 
 
 def test_importing_the_package_loads_no_engine() -> None:
