@@ -33,8 +33,9 @@ _COMPUTE_BYTES: Final = 256 * _MIB
 _LARGE_BATCH: Final = 2048
 """A GPU computes a row of it for less than one of 512, and copies experts that are in main memory
 a quarter as often."""
-_LARGE_BATCH_BYTES: Final = 1024 * _MIB
-"""What its buffers may take beside those of 512 (computed for the 20B shape: some 800 MiB)."""
+_LARGE_BATCH_BYTES: Final = 2048 * _MIB
+"""What its buffers may take beside those of 512. Computed for the 20B shape it is 800 MiB; until it
+is measured on a GPU, more than twice that is asked for."""
 _SPARE_SHARE: Final = 0.05
 """Share of each memory that is left to others."""
 _BYTES_PER_VALUE: Final[dict[KvType, float]] = {"f16": 2.0, "q8_0": 34 / 32}
