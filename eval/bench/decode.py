@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import numpy as np
 
@@ -197,15 +197,7 @@ def _bare_rate(gguf: Path, n_threads: int, n_sequences: int) -> tuple[float, flo
     return n_rows / watch.wall_s, n_rows / watch.cpu_s, 1000 * reading_s / _STEPS
 
 
-class _Settings(TypedDict):
-    n_ctx: int
-    n_sequences: int
-    n_batch: int
-    n_threads: int
-    kv_type: str
-
-
-def _settings(n_threads: int, n_sequences: int) -> _Settings:
+def _settings(n_threads: int, n_sequences: int) -> dict[str, Any]:
     """Of both contexts."""
     return {
         "n_ctx": N_CTX,

@@ -251,8 +251,9 @@ def _surroundings(n_threads: int) -> str:
 def _comparison_table(comparison: Comparison) -> Table:
     workload, roof = comparison.workload, comparison.roofline
     table = _table(f"{workload.name}: {workload.n_jobs} jobs over {workload.n_chunks} chunks")
-    for heading in ("", "wall s", "CPU s", "prefilled", "written", "peak MB", "x wall", "x CPU"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    table.add_column("")
+    for heading in ("wall s", "CPU s", "read", "written", "peak MB", "x wall", "x CPU"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, measured in comparison.engines.items():
         wall, cpu = comparison.ratio(name) or (1.0, 1.0)
         table.add_row(name, *_measured_cells(measured), f"{wall:.2f}", f"{cpu:.2f}")
@@ -296,7 +297,7 @@ def _followup_table(found: FollowUp) -> Table:
 def _decode_table(rates: Sequence[decoding.DecodeRate], theirs: Mapping[int, float]) -> Table:
     table = _table("decoding, tokens a second")
     headings = ("at a time", "ours", "llama.cpp alone", "ours / CPU-s", "alone / CPU-s")
-    for heading in (*headings, "llama-batched-bench") if theirs else headings:
+    for heading in (*headings, "batched-bench") if theirs else headings:
         table.add_column(heading, justify="right")
     for rate in rates:
         figures = [rate.ours_per_s, rate.bare_per_s, rate.ours_per_cpu_s, rate.bare_per_cpu_s]
@@ -332,4 +333,4 @@ def _facts_table(facts: Mapping[str, Any]) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, box=None, padding=(0, 2), header_style="dim", title_justify="left")
+    return Table(title=title, box=None, padding=(0, 1), header_style="dim", title_justify="left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,13 @@ def test_a_cache_in_half_the_bytes_where_it_is_shorter_still() -> None:
     assert plan.kv_type == "q8_0" and plan.n_cells >= 8192
     shortest = placed(12.3)
     assert shortest.kv_type == "q8_0" and 2048 <= shortest.n_cells < 8192
+
+
+def test_a_cache_that_q8_cannot_hold_stays_f16() -> None:
+    size = replace(MOE, has_whole_blocks=False)
+    assert (placed(12.5, size=size).kv_type, placed(12.5, size=size).n_cells) == ("f16", 7424)
+    with pytest.raises(ModelTooLarge, match="in f16"):
+        placed(8, size=size)
 
 
 def test_a_wanted_kind_of_cache_is_given() -> None:
@@ -167,6 +175,7 @@ def test_sizes_are_read_from_a_files_header() -> None:
     size = read_size(path, "tiny")
     assert size.n_layers == 4
     assert size.kv_values_per_cell == 4 * 2 * (64 + 64)
+    assert size.has_whole_blocks
     # Experts: layers x experts x 3 matrices of 128 x 128 at 17 bytes per 32, and their biases.
     matrices = 4 * 4 * 3 * (128 * 128 * 17 // 32)
     assert matrices <= size.expert_bytes <= matrices + 4 * 4 * 3 * 128 * 4

@@ -25,6 +25,8 @@ _NUMBERS: Final = (
     "attention.key_length",
     "attention.value_length",
 )
+_Q8_BLOCK: Final = 32
+"""Numbers that q8_0 stores together (QK8_0 of ggml)."""
 _UINT32: Final = 4
 _ARRAY: Final = 9
 """GGUF_TYPE_UINT32 and GGUF_TYPE_ARRAY of gguf.h."""
@@ -55,6 +57,7 @@ def read_size(path: Path, name: str) -> ModelSize:
         dense_bytes=sum(n for _, n in tensors) - expert_bytes,
         expert_bytes=expert_bytes,
         kv_values_per_cell=n_layers * heads * sum(widths),
+        has_whole_blocks=all(width % _Q8_BLOCK == 0 for width in widths),
     )
 
 

@@ -53,6 +53,8 @@ class ModelSize:
     """Weights of the experts of all layers; 0 for a model without."""
     kv_values_per_cell: int
     """Numbers that the cache holds per token."""
+    has_whole_blocks: bool = True
+    """The heads' keys and values are whole blocks of q8_0; else the cache can only be f16."""
 
     @property
     def weights_bytes(self) -> int:
@@ -164,10 +166,17 @@ def _with_slots_and_batch(found: Placement, memory: Memory, settings: LlamaSetti
     )
 
 
-def _caches(settings: LlamaSettings) -> Iterator[Cache]:
+def _kv_types(size: ModelSize, settings: LlamaSettings) -> list[KvType]:
+    """The number formats that may be used, the best first."""
+    if settings.kv_type:
+        return [settings.kv_type]
+    return ["f16", "q8_0"] if size.has_whole_blocks else ["f16"]
+
+
+def _caches(size: ModelSize, settings: LlamaSettings) -> Iterator[Cache]:
     """Those that may be tried, the best first: the wanted one and no other; else from the default
     down, in f16 as long as that is enough, in half the bytes from there on."""
-    types: list[KvType] = [settings.kv_type] if settings.kv_type else ["f16", "q8_0"]
+    types = _kv_types(size, settings)
     for kv_type in types:
         if settings.n_ctx is not None:
             yield Cache(n_cells=settings.n_ctx, kv_type=kv_type)
@@ -181,7 +190,7 @@ def _first(
     plan: _Plan, size: ModelSize, memory: Memory, settings: LlamaSettings
 ) -> Placement | None:
     """By the first cache that `plan` finds room for."""
-    plans = (plan(size, memory, cache) for cache in _caches(settings))
+    plans = (plan(size, memory, cache) for cache in _caches(size, settings))
     return next((found for found in plans if found), None)
 
 
@@ -191,7 +200,7 @@ def _most_on_gpu(size: ModelSize, memory: Memory, settings: LlamaSettings) -> Pl
     wanted = settings.n_ctx or _DEFAULT_CELLS
     plans = [
         found
-        for cache in _caches(settings)
+        for cache in _caches(size, settings)
         if cache.n_cells == wanted and (found := _on_gpu(size, memory, cache))
     ]
     if plans:
@@ -254,7 +263,7 @@ _Plan = Callable[[ModelSize, Memory, Cache], Placement | None]
 
 
 def _too_large(size: ModelSize, memory: Memory, settings: LlamaSettings) -> str:
-    cells, kv_type = settings.n_ctx or _FEWEST_CELLS, _least_kv_type(settings)
+    cells, kv_type = settings.n_ctx or _FEWEST_CELLS, _kv_types(size, settings)[-1]
     kv_mib = size.kv_bytes(cells, kv_type) / _MIB
     free = f"{memory.ram_bytes / _MIB:.0f} MiB are free"
     if memory.vram_bytes:
@@ -269,19 +278,15 @@ def _too_large(size: ModelSize, memory: Memory, settings: LlamaSettings) -> str:
     )
 
 
-def _least_kv_type(settings: LlamaSettings) -> KvType:
-    """The smallest number format that may be used."""
-    return settings.kv_type or "q8_0"
-
-
 def _what_would_fit(size: ModelSize, memory: Memory, settings: LlamaSettings) -> str:
     """The nearest thing that runs: this model with a smaller context, or a smaller model."""
     room = max(memory.usable_ram, memory.usable_vram) - size.weights_bytes
-    per_cell = max(size.kv_bytes(1, _least_kv_type(settings)), 1.0)
+    kv_type = _kv_types(size, settings)[-1]
+    per_cell = max(size.kv_bytes(1, kv_type), 1.0)
     most_cells = int(room / per_cell) // _CELL_STEP * _CELL_STEP
     if most_cells >= _FEWEST_CELLS:
         return f"A context of {most_cells} tokens would fit: ask for a smaller n_ctx."
-    fewest = size.kv_bytes(_FEWEST_CELLS, _least_kv_type(settings))
+    fewest = size.kv_bytes(_FEWEST_CELLS, kv_type)
     most_mib = (max(memory.usable_ram, memory.usable_vram) - fewest) / _MIB
     return (
         f"A model of up to {max(most_mib, 0):.0f} MiB would fit: take a smaller one, close other "
