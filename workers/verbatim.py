@@ -69,6 +69,20 @@ class Verbatim:
             return None
         return Followed(inside=grown, closed_at=end)
 
+    def continuations(
+        self, inside: bytes, most: int, touching: Sequence[Span] = ()
+    ) -> set[bytes]:
+        """What the source says after the open string, up to `most` bytes of it.
+
+        Each token that `follow` lets through begins one of them, or what stands in the token before
+        its closing quote does; so it is enough to ask about those."""
+        windows = [(max(begin - _REACH, 0), end) for begin, end in touching]
+        return {
+            self._source[end : end + most]
+            for first, limit in windows or [(0, len(self._source) + 1)]
+            for _, end in self._found(inside, first, limit, is_whole=False)
+        }
+
     def _holds(self, piece: bytes, touching: Sequence[Span], *, is_whole: bool) -> bool:
         """Whether `piece` stands in the source from the start of a word, if whole to a word's end
         (or anywhere between what is no letter, digit or underscore), and where it may touch."""

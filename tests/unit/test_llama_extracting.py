@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from tests.models import vocabulary_path
 from workers.jobs import Sampling
 from workers.llama.api import LlamaModel
+from workers.llama.extracting import ExtractingState, Extraction, TokenTexts
 from workers.llama.generation import Generation
 from workers.llama.grammar import AnswerGrammar
 from workers.llama.tokenizer import LlamaTokenizer
@@ -36,7 +38,9 @@ def answered(model: LlamaModel, excerpt: str, wished: str) -> str:
         sampling=Sampling(max_output_tokens=64),
         grammar=grammar,
         bytes_of=model.token_bytes,
-        source=Verbatim(excerpt),
+        extraction=Extraction(
+            source=Verbatim(excerpt), texts=TokenTexts(model.token_bytes, model.n_vocab)
+        ),
     )
     wishes = tokenizer.encode(wished)
     while not generation.is_over:
@@ -80,3 +84,34 @@ def test_null_is_still_possible(model: LlamaModel) -> None:
 def test_a_blank_excerpt_binds_nothing(model: LlamaModel) -> None:
     said = json.loads(answered(model, " \n", ' "free", "citation": "words"}'))
     assert said == {"answer": "free", "citation": "words"}
+
+
+HOSTILE = (
+    EXCERPT,
+    'The "Fee" is 5\\10 of C:\\"dir", payable in München — «30» days. München again.',
+    '"" \\" a\\\\ "a" aa aaa a_a',
+)
+
+
+@pytest.mark.parametrize("excerpt", HOSTILE)
+@pytest.mark.parametrize("seed", range(3))
+def test_all_that_may_follow_is_found_without_asking_about_each(
+    model: LlamaModel, excerpt: str, seed: int
+) -> None:
+    source = random.Random(seed)
+    tokenizer = LlamaTokenizer(model)
+    grammar = AnswerGrammar(model, tokenizer)
+    texts = TokenTexts(model.token_bytes, model.n_vocab)
+    state = ExtractingState(grammar.start(), Extraction(source=Verbatim(excerpt), texts=texts))
+    vocabulary = np.arange(model.n_vocab, dtype=np.int32)
+    state.accept(grammar.quote)
+    for _ in range(25):
+        allowed = [token for token in vocabulary.tolist() if state.allows(token)]
+        assert state.keep_allowed(vocabulary).tolist() == allowed
+        some = np.array(source.sample(range(model.n_vocab), 64), np.int32)
+        assert state.keep_allowed(some).tolist() == [t for t in some.tolist() if t in allowed]
+        if not allowed:
+            break
+        state.accept(source.choice(allowed))
+    state.close()
+    grammar.close()

@@ -23,10 +23,10 @@ SEEDS = st.integers(0, 10**6)
 SIZES = st.one_of(st.integers(1, 300), st.integers(4000, 9000))
 
 
-@given(seed=SEEDS, size=SIZES, is_weighed=st.booleans())
-def test_the_best_is_the_first_of_the_largest(seed: int, size: int, is_weighed: bool) -> None:
+@given(seed=SEEDS, size=SIZES)
+def test_the_best_is_the_first_of_the_largest(seed: int, size: int) -> None:
     logits = rounded(seed, size)
-    assert Row(logits, is_weighed=is_weighed).best() == logits.argmax()
+    assert Row(logits).best() == logits.argmax()
 
 
 @given(seed=SEEDS, size=SIZES, n=st.integers(1, 200))
@@ -79,5 +79,5 @@ def test_threads_do_not_share_their_memory() -> None:
 
 def test_a_row_without_numbers_does_not_end_the_engine() -> None:
     logits = np.full(5000, np.nan, np.float32)
-    assert 0 <= Row(logits, is_weighed=True).best() < 5000
+    assert 0 <= Row(logits).best() < 5000
     assert len(Row(logits).likeliest(40)) == 40

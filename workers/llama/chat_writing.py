@@ -111,7 +111,7 @@ class Text:
         self.finish_reason = "length"
 
     def take(self, row: Logits) -> int:
-        ranked = Row(row, is_weighed=True)
+        ranked = Row(row)
         token = self._sampler.choose(ranked, self._vocabulary.text)
         self.log_probabilities.append(ranked.log_probability(token))
         self._n_tokens += 1

@@ -8,12 +8,11 @@ from typing import Final
 
 from workers.jobs import WEIGHED_TOKENS, Sampling
 from workers.llama.api import Logits
-from workers.llama.extracting import AnswerState, ExtractingState
+from workers.llama.extracting import AnswerState, ExtractingState, Extraction
 from workers.llama.grammar import PREFILL, AnswerGrammar
 from workers.llama.row import Row
 from workers.llama.sampling import Sampler
 from workers.llama.writing import Lookup
-from workers.verbatim import Verbatim
 
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 _NULL: Final = re.compile(rb" ?null")
@@ -52,17 +51,17 @@ class Generation:
         grammar: AnswerGrammar,
         bytes_of: Callable[[int], bytes],
         lookup: Lookup | None = None,
-        source: Verbatim | None = None,
+        extraction: Extraction | None = None,
     ) -> None:
-        """`lookup` guesses the rest of quotes that have begun. `source`: what answer and citation
-        have to be pieces of; without it they are free."""
+        """`lookup` guesses the rest of quotes that have begun. `extraction`: what answer and citation
+        have to be pieces of; without it, or where its source is blank, they are free."""
         self._cap = sampling.max_output_tokens
         self._answer_cap = int(self._cap * _ANSWER_SHARE)
         self._sampler = Sampler(sampling)
         self._grammar = grammar
         self._state: AnswerState = grammar.start()
-        if source is not None and not source.is_blank:
-            self._state = ExtractingState(self._state, source, bytes_of)
+        if extraction is not None and not extraction.source.is_blank:
+            self._state = ExtractingState(self._state, extraction)
         self._bytes_of = bytes_of
         self._lookup = lookup
         self._written = bytearray()
@@ -105,7 +104,7 @@ class Generation:
     def take(self, row: Logits) -> Sequence[int]:
         """See `Writer.take`."""
         is_weighed = self._answer_end is None and len(self._log_probabilities) < WEIGHED_TOKENS
-        ranked = Row(row, is_weighed=is_weighed)
+        ranked = Row(row)
         if self._runs_on() and self._state.allows(self._grammar.quote):
             token, self.was_cut = self._grammar.quote, True
         else:

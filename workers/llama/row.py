@@ -6,20 +6,23 @@ llama.cpp. So all that is asked of a row is answered from one pass where that ca
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
-from functools import cached_property
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from workers.llama.api import Logits
 from workers.llama.schedule import Tokens
 
-_GROUPS: Final = 64
-"""Rows of the table that a row of logits is laid out as."""
+_GROUPS: Final = 400
+"""So many groups of neighbouring tokens are told apart, or fewer."""
+_FEWEST_EACH: Final = 64
+"""Smaller groups would take longer to find the best of."""
 _NEAR: Final = 12.0
-"""Columns whose best is further below the best of all are not summed; see `log_probability`."""
+"""Groups whose best is further below the best of all are not summed; see `log_probability`."""
 _TOLERANCE: Final = 0.01
 """Largest error of a log-probability."""
 
@@ -27,35 +30,27 @@ _TOLERANCE: Final = 0.01
 class Row:
     """The logits of the whole vocabulary for one next token.
 
-    Where much is asked, the row is laid out as a table, and the best of each column is found in one
-    pass: what is best, what is second, and what can be left out of a sum then follows from 3,000
-    numbers instead of 200,000."""
+    One pass finds the best of each group of neighbouring tokens: what is best, what is second, and
+    what can be left out of a sum or a comparison then follows from 200 numbers and a few groups."""
 
-    def __init__(self, logits: Logits, *, is_weighed: bool = False) -> None:
-        """`logits`: shape (vocabulary,). `is_weighed`: more than the best token will be asked for,
-        so that even that one is better found with the rest."""
+    def __init__(self, logits: Logits) -> None:
+        """`logits`: shape (vocabulary,), at least one."""
         self.logits = logits
-        self._is_weighed = is_weighed
-        self._n_each = len(logits) // _GROUPS
-        self._is_long = self._n_each >= _GROUPS
+        self._n_each = max(_FEWEST_EACH, -(-len(logits) // _GROUPS))
+        self._bests: Logits = np.maximum.reduceat(logits, _starts(len(logits), self._n_each))
 
     def best(self) -> int:
         """The likeliest token, of equals the first."""
-        if not (self._is_weighed and self._is_long):
-            return int(self.logits.argmax())
-        best = self._bests.max()
-        first = [
-            column + self._n_each * int(self._table[:, column].argmax())
-            for column in np.flatnonzero(self._bests == best).tolist()
-        ]
-        first += (np.flatnonzero(self._rest == best)[:1] + self._table.size).tolist()
-        return min(first, default=0)
+        begin = int(self._bests.argmax()) * self._n_each
+        return begin + int(self.logits[begin : begin + self._n_each].argmax())
 
     def likeliest(self, n: int) -> Tokens:
         """The `n` likeliest tokens in the vocabulary's order."""
         if n >= len(self.logits):
             return self.all()
         likely = self._likely(n)
+        if len(likely) == n:
+            return likely
         return likely[np.sort(np.argpartition(self.logits[likely], -n)[-n:])]
 
     def all(self) -> Tokens:
@@ -64,7 +59,10 @@ class Row:
 
     def lead(self, token: int) -> float:
         """By how much `token` is ahead of all others, in logits; 0 when it is not."""
-        return max(0.0, float(self.logits[token]) - self._best_beside(token))
+        group, place = divmod(token, self._n_each)
+        beside, others = self._members(group).copy(), self._bests.copy()
+        beside[place] = others[group] = -math.inf
+        return max(0.0, float(self.logits[token]) - float(max(beside.max(), others.max())))
 
     def log_probability(self, token: int) -> float:
         """Natural logarithm of the model's own probability of `token`, before any grammar; at most
@@ -76,63 +74,57 @@ class Row:
         best, total = self._best_and_sum
         return float(self.logits[token]) - best - math.log(total)
 
-    @cached_property
+    def _members(self, group: int) -> Logits:
+        """The logits of a group, the last of which may be smaller."""
+        return self.logits[group * self._n_each : (group + 1) * self._n_each]
+
+    @functools.cached_property
     def _table(self) -> Logits:
-        """All but the last few logits, in `_GROUPS` rows."""
-        return self.logits[: self._n_each * _GROUPS].reshape(_GROUPS, self._n_each)
+        """All groups of full size, one in each row."""
+        n_full = len(self.logits) // self._n_each
+        return self.logits[: n_full * self._n_each].reshape(n_full, self._n_each)
 
-    @cached_property
+    @property
     def _rest(self) -> Logits:
-        return self.logits[self._n_each * _GROUPS :]
-
-    @cached_property
-    def _bests(self) -> Logits:
-        """The best of each column of the table: the one pass."""
-        bests: Logits = self._table.max(0)
-        return bests
+        """The last, smaller group; empty when there is none."""
+        return self.logits[self._table.size :]
 
     def _likely(self, n: int) -> Tokens:
         """A few tokens that the `n` likeliest are among, in order.
 
-        None of those is worse than the n-th best of the columns' bests: comparing with that is
-        twenty times faster than parting 200,000 logits."""
-        if self._is_long and n < self._n_each:
+        None of those is worse than the n-th best of the groups' bests."""
+        if n < len(self._bests):
             bound = np.partition(self._bests, -n)[-n]
-            likely = np.flatnonzero(self.logits >= bound)
+            groups = np.flatnonzero(self._bests[: len(self._table)] >= bound)
+            rows, places = np.divmod(np.flatnonzero(self._table[groups] >= bound), self._n_each)
+            last = self._table.size + np.flatnonzero(self._rest >= bound)
+            likely = np.concatenate((groups[rows] * self._n_each + places, last))
             if len(likely) >= n:  # fewer where some logits are not numbers
                 return likely.astype(np.int32)
         return self.all()
 
-    def _best_beside(self, token: int) -> float:
-        """The best logit but that of `token`."""
-        if not self._is_long or token >= self._table.size:
-            before, after = self.logits[:token], self.logits[token + 1 :]
-            return float(max(before.max(initial=-math.inf), after.max(initial=-math.inf)))
-        group, column = divmod(token, self._n_each)
-        beside, others = self._table[:, column].copy(), self._bests.copy()
-        beside[group] = -math.inf
-        others[column] = beside.max()
-        return float(max(others.max(), self._rest.max(initial=-math.inf)))
-
-    @cached_property
+    @functools.cached_property
     def _best_and_sum(self) -> tuple[float, float]:
         """The best logit, and the sum of all exponentials relative to its own."""
-        if not self._is_long:
-            best = float(self.logits.max())
-            return best, _sum(self.logits, best)
-        best = float(max(self._bests.max(), self._rest.max(initial=-math.inf)))
+        best = float(self._bests.max())
         return best, self._sum_near(best) or _sum(self.logits, best)
 
     def _sum_near(self, best: float) -> float | None:
-        """The sum over the columns near the best; None where too many count."""
-        is_near = self._bests > best - _NEAR
-        if np.count_nonzero(is_near) > self._n_each // 4:
+        """The sum over the groups near the best; None where too many count."""
+        bests = self._bests[: len(self._table)]
+        is_near = bests > best - _NEAR
+        if np.count_nonzero(is_near) > len(bests) // 4:
             return None
-        total = float(
-            np.exp(self._table[:, is_near] - best).sum() + np.exp(self._rest - best).sum()
-        )
-        bound = _GROUPS * float(np.exp(self._bests[~is_near] - best).sum())
+        near = np.concatenate((self._table[is_near].ravel(), self._rest))
+        total = float(np.exp(near - best).sum())
+        bound = self._n_each * float(np.exp(bests[~is_near] - best).sum())
         return total + bound / 2 if bound <= 2 * _TOLERANCE * total else None
+
+
+@functools.lru_cache(maxsize=64)
+def _starts(n_tokens: int, n_each: int) -> npt.NDArray[np.intp]:
+    """Where the groups begin."""
+    return np.arange(0, n_tokens, n_each)
 
 
 class _Scratch(threading.local):

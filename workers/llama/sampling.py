@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import math
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -105,9 +103,6 @@ class Sampler:
         if len(candidates) > self._top_k:
             kept = np.sort(np.argpartition(logits, -self._top_k)[-self._top_k :])
             candidates, logits = candidates[kept], logits[kept]
-        # Some 40 numbers: Python is done with them before numpy has looked at their types.
-        best, temperature = float(logits.max()), self._temperature
-        weights = (math.exp((logit - best) / temperature) for logit in logits.tolist())
-        heights = list(itertools.accumulate(weights))
-        drawn = bisect.bisect_right(heights, self._generator.random() * heights[-1])
-        return int(candidates[min(drawn, len(candidates) - 1)])
+        heights = np.exp((logits - logits.max()) / np.float32(self._temperature)).cumsum()
+        drawn = heights.searchsorted(self._generator.random() * heights[-1], "right")
+        return int(candidates[min(int(drawn), len(candidates) - 1)])

@@ -18,7 +18,7 @@ from workers.jobs import Effort, Job, JobResult, JobStatus, WorkerUsage
 from workers.llama.api import LlamaModel
 from workers.llama.chat_writing import OVERHEAD_TOKENS, RawCall, Turn, Vocabulary
 from workers.llama.conversation import Conversation
-from workers.llama.extracting import METADATA_KEY
+from workers.llama.extracting import METADATA_KEY, Extraction, TokenTexts
 from workers.llama.frame import as_tokens, build_frames
 from workers.llama.generation import Generation
 from workers.llama.grammar import PREFILL, AnswerGrammar
@@ -131,8 +131,10 @@ class Language:
         self.frames = build_frames(model, self.tokenizer, prompt)
         self.efforts = efforts_of(model)
         self.grammar = AnswerGrammar(model, self.tokenizer)
-        self.extracts = model.metadata(METADATA_KEY) == "true"
         self.bytes_of = functools.lru_cache(maxsize=None)(model.token_bytes)
+        extracts = model.metadata(METADATA_KEY) == "true"
+        self.texts = TokenTexts(self.bytes_of, model.n_vocab) if extracts else None
+        """Of a model that extracts."""
         self.conversation = Conversation(model, self.tokenizer)
         self.chats = self.conversation.is_possible
         self.vocabulary = Vocabulary(model, self.tokenizer)
@@ -191,7 +193,10 @@ class AnswerWork:
         )
         self._generation: Generation | None = None
         self._analysis: Analysis | None = None
-        self._source = Verbatim(job.chunk_text) if language.extracts else None
+        texts = language.texts
+        self._extraction = (
+            Extraction(source=Verbatim(job.chunk_text), texts=texts) if texts else None
+        )
         self._n_tokens = 0
 
     def begin(self) -> Tail:
@@ -201,7 +206,7 @@ class AnswerWork:
             grammar=self._language.grammar,
             bytes_of=self._language.bytes_of,
             lookup=Lookup(self.parts.chunk_tokens),
-            source=self._source,
+            extraction=self._extraction,
         )
         if self._effort is Effort.NONE:
             return Tail(self._generation)
@@ -234,9 +239,10 @@ class AnswerWork:
 
     def _bears_out(self, answer: str | None, citation: str | None) -> bool:
         """Whether a citation may stand; that of a model that extracts must touch the answer."""
-        if self._source is None or self._source.is_blank or not answer or not citation:
+        source = self._extraction.source if self._extraction else None
+        if source is None or source.is_blank or not answer or not citation:
             return True
-        return self._source.share_a_place(answer, citation)
+        return source.share_a_place(answer, citation)
 
     def failure(self, reason: str, account: Account) -> Outcome:
         return self._result(account, JobStatus.FAILED, error=reason)
