@@ -69,9 +69,7 @@ class Verbatim:
             return None
         return Followed(inside=grown, closed_at=end)
 
-    def continuations(
-        self, inside: bytes, most: int, touching: Sequence[Span] = ()
-    ) -> set[bytes]:
+    def continuations(self, inside: bytes, most: int, touching: Sequence[Span] = ()) -> set[bytes]:
         """What the source says after the open string, up to `most` bytes of it.
 
         Each token that `follow` lets through begins one of them, or what stands in the token before

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from eval.bench.competitors import answers
 from eval.bench.measure import in_own_process, timed
-from eval.bench.workloads import Workload, prompts_for
-from workers.jobs import Job
+from eval.bench.workloads import OUTPUT_TOKENS, TASKS, Workload, prompts_for
+from workers.jobs import Job, Sampling
 from workers.models import KvBudget, build_engine, resolve_model
 
 DOCUMENT: Final = Workload(name="document", n_chunks=4, chunk_tokens=1500, n_tasks=3, n_samples=1)
@@ -62,26 +62,48 @@ class FollowUp:
         }
 
 
-def follow_up(gguf: Path, n_threads: int, folder: Path, n_tasks: int) -> FollowUp:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What is asked of which document."""
+
+    gguf: Path
+    n_threads: int
+    n_tasks: int
+    chunks: tuple[str, ...] = ()
+    """Of a real document, asked greedily as users' are; none: of a made-up one, whose answers are
+    drawn, since random weights would repeat themselves."""
+
+    def jobs(self) -> list[Job]:
+        """Of the first round."""
+        if not self.chunks:
+            return prompts_for(replace(DOCUMENT, n_tasks=self.n_tasks), self.gguf).jobs()
+        greedy = Sampling(max_output_tokens=OUTPUT_TOKENS)
+        return [
+            Job(job_id=f"{c}-{t}", chunk_id=str(c), chunk_text=text, task=task, sampling=greedy)
+            for c, text in enumerate(self.chunks)
+            for t, task in enumerate(TASKS[: self.n_tasks])
+        ]
+
+
+def follow_up(asked: Asked, folder: Path) -> FollowUp:
     """Ask four times. `folder` is for the store on disk, and must be empty."""
     kv = KvBudget(ram_bytes=_RAM_BYTES, folder=folder, disk_bytes=_DISK_BYTES)
     no_ram = replace(kv, ram_bytes=0)
     rounds = [
-        *in_own_process(_ask, gguf, n_threads, kv, n_tasks, (FIRST, "from memory")),
-        *in_own_process(_ask, gguf, n_threads, no_ram, n_tasks, ("from disk",)),
-        *in_own_process(_ask, gguf, n_threads, kv, n_tasks, ("after a restart",)),
+        *in_own_process(_ask, asked, kv, (FIRST, "from memory")),
+        *in_own_process(_ask, asked, no_ram, ("from disk",)),
+        *in_own_process(_ask, asked, kv, ("after a restart",)),
     ]
     stored_bytes = sum(file.stat().st_size for file in folder.iterdir())
-    return FollowUp(n_tasks=n_tasks, rounds=tuple(rounds), stored_bytes=stored_bytes)
+    return FollowUp(n_tasks=asked.n_tasks, rounds=tuple(rounds), stored_bytes=stored_bytes)
 
 
-def _ask(
-    gguf: Path, n_threads: int, kv: KvBudget, n_tasks: int, names: Sequence[str]
-) -> list[Round]:
+def _ask(asked: Asked, kv: KvBudget, names: Sequence[str]) -> list[Round]:
     """One engine, as it is by default; one question after the other."""
-    jobs = prompts_for(replace(DOCUMENT, n_tasks=n_tasks), gguf).jobs()
+    jobs = asked.jobs()
     tasks = list(dict.fromkeys(job.task for job in jobs))
-    engine = build_engine(resolve_model(str(gguf), Path()), n_threads=n_threads, kv=kv)
+    spec = resolve_model(str(asked.gguf), Path())
+    engine = build_engine(spec, n_threads=asked.n_threads, kv=kv)
     rounds = []
     for name in names:
         with timed() as watch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import tempfile
@@ -16,14 +18,21 @@ from eval.bench import decode as decoding
 from eval.bench import engine as comparing
 from eval.bench import gpt_oss
 from eval.bench.engine import Asked, Comparison
+from eval.bench.followup import Asked as FollowUpAsked
 from eval.bench.followup import FollowUp, follow_up
 from eval.bench.measure import Measured, Surroundings, ending_on_sigterm
 from eval.bench.workloads import WORKLOADS
+from minions.app import CHUNK_TOKENS
+from minions.chunking import chunk_document
 from minions.cli.common import JsonOption, StateOption, err, out
+from minions.documents.ingest import read_document
 from minions.errors import BadRequest
+from minions.planning import MIN_CHUNK_TOKENS
 from minions.settings import load_settings
+from workers.llama.api import LlamaModel
 from workers.llama.loading import plan_placement
 from workers.llama.sizing import LlamaSettings, free_threads
+from workers.llama.tokenizer import LlamaTokenizer
 from workers.models import describe_plan, resolve_model
 
 BENCH_SHAPE = "small-32k"
@@ -99,6 +108,12 @@ def engine(
 
 def followup(
     gguf: GgufOption = None,
+    document: Annotated[
+        Path | None, typer.Option(help="A real document; default: a made-up one of 4 chunks.")
+    ] = None,
+    chunk_tokens: Annotated[
+        int, typer.Option(min=MIN_CHUNK_TOKENS, help="Tokens of each of its chunks.")
+    ] = CHUNK_TOKENS,
     threads: ThreadsOption = None,
     shape: ShapeOption = BENCH_SHAPE,
     scratch: ScratchOption = None,
@@ -108,12 +123,14 @@ def followup(
     """A further question about a document: from memory, from disk, after a restart."""
     path = bench_model(gguf, shape, scratch, state_dir)
     n_threads = threads or free_threads(path.stat().st_size)
+    chunks = _chunks_of(document, path, chunk_tokens) if document else ()
     _say_engine_plan(path, n_threads)
     found = []
     for n_tasks in (3, 1):
+        asked = FollowUpAsked(gguf=path, n_threads=n_threads, n_tasks=n_tasks, chunks=chunks)
         folder = tempfile.TemporaryDirectory(prefix="minions-kv-")
         with ending_on_sigterm(), folder as name:
-            found.append(follow_up(path, n_threads, Path(name), n_tasks))
+            found.append(follow_up(asked, Path(name)))
     if as_json:
         typer.echo(json.dumps([each.as_json() for each in found], indent=2))
         return
@@ -199,6 +216,17 @@ def bench_model(
         raise BadRequest(f"There is no shape {shape!r}. Use {' or '.join(_MADE_SHAPES)}.")
     path = scratch_folder(scratch, state_dir) / f"{shape}.gguf"
     return gpt_oss.made_once(path, shape, _say)
+
+
+def _chunks_of(document: Path, gguf: Path, chunk_tokens: int) -> tuple[str, ...]:
+    """The document's text as the model would be given it. Raises BadRequest for a wrong path, and
+    what reading the document raises."""
+    if not document.is_file():
+        raise BadRequest(f"There is no file {document}. Give the path of a document.")
+    read = asyncio.run(read_document(document.read_bytes(), document.name))
+    with contextlib.closing(LlamaModel(gguf, vocab_only=True)) as model:
+        chunks = chunk_document(read, LlamaTokenizer(model), chunk_tokens)
+    return tuple(chunk.text for chunk in chunks)
 
 
 def check_names(what: str, given: Sequence[str] | None, known: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from eval.bench.competitors import in_chunk_order, in_job_order, run_llama_class, run_minions
 from eval.bench.engine import ONE_BY_ONE, OURS, Comparison, roofline
-from eval.bench.followup import follow_up
+from eval.bench.followup import Asked, follow_up
 from eval.bench.measure import Measured, in_own_process
 from eval.bench.server import ServerWay
 from eval.bench.workloads import WORKLOADS, Workload, prompts_for
@@ -86,10 +86,25 @@ def test_competitors_do_the_same_jobs() -> None:
 
 
 def test_a_follow_up_reads_less_wherever_it_finds_the_document(tmp_path: Path) -> None:
-    found = follow_up(random_model_path(), 1, tmp_path, 1).as_json()
+    asked = Asked(gguf=random_model_path(), n_threads=1, n_tasks=1)
+    found = follow_up(asked, tmp_path).as_json()
     assert list(found["rounds"]) == ["first", "from memory", "from disk", "after a restart"]
     assert all(ratio["prefill_tokens"] > 5 for ratio in found["ratio"].values())
     assert found["stored_bytes"] > 100_000
+
+
+def test_a_follow_up_can_be_about_a_real_document(tmp_path: Path) -> None:
+    document = tmp_path / "lease.txt"
+    document.write_text("The rent is 900 euro a month. The tenant pays it by the third day. " * 40)
+    command = ["bench", "followup", "--gguf", str(random_model_path()), "--threads", "1"]
+    command += ["--document", str(document), "--chunk-tokens", "256"]
+    done = CliRunner().invoke(cli, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    three, one = json.loads(done.stdout)
+    assert (three["n_tasks"], one["n_tasks"]) == (3, 1)
+    assert one["rounds"]["first"]["prefill_tokens"] > 600
+    missing = CliRunner().invoke(cli, [*command, "--document", str(tmp_path / "none.pdf")])
+    assert missing.exit_code != 0 and "There is no file" in str(missing.exception)
 
 
 def test_decode_prints_a_table_and_json() -> None:

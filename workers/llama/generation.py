@@ -53,8 +53,8 @@ class Generation:
         lookup: Lookup | None = None,
         extraction: Extraction | None = None,
     ) -> None:
-        """`lookup` guesses the rest of quotes that have begun. `extraction`: what answer and citation
-        have to be pieces of; without it, or where its source is blank, they are free."""
+        """`lookup` guesses the rest of quotes that have begun. `extraction`: what answer and
+        citation have to be pieces of; without it, or where its source is blank, they are free."""
         self._cap = sampling.max_output_tokens
         self._answer_cap = int(self._cap * _ANSWER_SHARE)
         self._sampler = Sampler(sampling)
