@@ -69,6 +69,8 @@ class Asked:
     gguf: Path
     n_threads: int
     n_tasks: int
+    n_chunks: int = DOCUMENT.n_chunks
+    """Of the made-up document."""
     chunks: tuple[str, ...] = ()
     """Of a real document, asked greedily as users' are; none: of a made-up one, whose answers are
     drawn, since random weights would repeat themselves."""
@@ -76,7 +78,8 @@ class Asked:
     def jobs(self) -> list[Job]:
         """Of the first round."""
         if not self.chunks:
-            return prompts_for(replace(DOCUMENT, n_tasks=self.n_tasks), self.gguf).jobs()
+            work = replace(DOCUMENT, n_chunks=self.n_chunks, n_tasks=self.n_tasks)
+            return prompts_for(work, self.gguf).jobs()
         greedy = Sampling(max_output_tokens=OUTPUT_TOKENS)
         return [
             Job(job_id=f"{c}-{t}", chunk_id=str(c), chunk_text=text, task=task, sampling=greedy)

@@ -18,8 +18,8 @@ from eval.bench import decode as decoding
 from eval.bench import engine as comparing
 from eval.bench import gpt_oss
 from eval.bench.engine import Asked, Comparison
+from eval.bench.followup import DOCUMENT, FollowUp, follow_up
 from eval.bench.followup import Asked as FollowUpAsked
-from eval.bench.followup import FollowUp, follow_up
 from eval.bench.measure import Measured, Surroundings, ending_on_sigterm
 from eval.bench.workloads import WORKLOADS
 from minions.app import CHUNK_TOKENS
@@ -109,10 +109,13 @@ def engine(
 def followup(
     gguf: GgufOption = None,
     document: Annotated[
-        Path | None, typer.Option(help="A real document; default: a made-up one of 4 chunks.")
+        Path | None, typer.Option(help="A real document; default: a made-up one.")
     ] = None,
+    chunks: Annotated[
+        int, typer.Option(min=1, help="Chunks of the made-up document, 1500 tokens each.")
+    ] = DOCUMENT.n_chunks,
     chunk_tokens: Annotated[
-        int, typer.Option(min=MIN_CHUNK_TOKENS, help="Tokens of each of its chunks.")
+        int, typer.Option(min=MIN_CHUNK_TOKENS, help="Tokens of a real document's chunks.")
     ] = CHUNK_TOKENS,
     threads: ThreadsOption = None,
     shape: ShapeOption = BENCH_SHAPE,
@@ -123,11 +126,13 @@ def followup(
     """A further question about a document: from memory, from disk, after a restart."""
     path = bench_model(gguf, shape, scratch, state_dir)
     n_threads = threads or free_threads(path.stat().st_size)
-    chunks = _chunks_of(document, path, chunk_tokens) if document else ()
+    texts = _chunks_of(document, path, chunk_tokens) if document else ()
     _say_engine_plan(path, n_threads)
     found = []
     for n_tasks in (3, 1):
-        asked = FollowUpAsked(gguf=path, n_threads=n_threads, n_tasks=n_tasks, chunks=chunks)
+        asked = FollowUpAsked(
+            gguf=path, n_threads=n_threads, n_tasks=n_tasks, n_chunks=chunks, chunks=texts
+        )
         folder = tempfile.TemporaryDirectory(prefix="minions-kv-")
         with ending_on_sigterm(), folder as name:
             found.append(follow_up(asked, Path(name)))
