@@ -78,6 +78,13 @@ def test_draws_follow_the_constrained_distribution() -> None:
     assert math.isclose(drawn.count(1) / 4000, 0.6, abs_tol=0.03)
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 5e-324])
+def test_the_coldest_draw_is_the_best(temperature: float) -> None:
+    sampler = Sampler(Sampling(temperature=temperature, seed=3))
+    everything = Only({0, 1, 2, 3})
+    assert [sampler.choose(row(-900, 2, 1, 900), everything) for _ in range(20)] == [3] * 20
+
+
 def test_top_k_bounds_the_draws() -> None:
     sampler = Sampler(Sampling(temperature=5.0, top_k=2, seed=0))
     drawn = {sampler.choose(row(0, 1, 2, 3), Only({0, 1, 2, 3})) for _ in range(100)}

@@ -31,7 +31,7 @@ class Row:
     """The logits of the whole vocabulary for one next token.
 
     One pass finds the best of each group of neighbouring tokens: what is best, what is second, and
-    what can be left out of a sum or a comparison then follows from 200 numbers and a few groups."""
+    what can be left out of a sum or a comparison then follows from 400 numbers and a few groups."""
 
     def __init__(self, logits: Logits) -> None:
         """`logits`: shape (vocabulary,), at least one."""

@@ -18,6 +18,10 @@ _WALK: Final = 64
 """Best tokens that are tried when the first choice is refused, before the whole vocabulary is."""
 
 
+_COLDEST: Final = 1e-6
+"""Below this the best is always drawn, and single precision would end at 0 / 0."""
+
+
 class Constraint(Protocol):
     """What may come next."""
 
@@ -69,7 +73,7 @@ class Sampler:
     """One job's way to draw: greedy, or from its own seeded generator."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self._temperature = sampling.temperature
+        self._temperature = np.float32(max(sampling.temperature, _COLDEST))
         self._top_k = sampling.top_k
         self._generator = np.random.default_rng(sampling.seed) if sampling.temperature else None
 
@@ -103,6 +107,6 @@ class Sampler:
         if len(candidates) > self._top_k:
             kept = np.sort(np.argpartition(logits, -self._top_k)[-self._top_k :])
             candidates, logits = candidates[kept], logits[kept]
-        heights = np.exp((logits - logits.max()) / np.float32(self._temperature)).cumsum()
+        heights = np.exp((logits - logits.max()) / self._temperature).cumsum()
         drawn = heights.searchsorted(self._generator.random() * heights[-1], "right")
         return int(candidates[min(int(drawn), len(candidates) - 1)])
