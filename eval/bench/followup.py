@@ -70,7 +70,8 @@ class Asked:
     n_threads: int
     n_tasks: int
     n_chunks: int = DOCUMENT.n_chunks
-    """Of the made-up document."""
+    chunk_tokens: int = DOCUMENT.chunk_tokens
+    """Both of the made-up document."""
     chunks: tuple[str, ...] = ()
     """Of a real document, asked greedily as users' are; none: of a made-up one, whose answers are
     drawn, since random weights would repeat themselves."""
@@ -78,7 +79,12 @@ class Asked:
     def jobs(self) -> list[Job]:
         """Of the first round."""
         if not self.chunks:
-            work = replace(DOCUMENT, n_chunks=self.n_chunks, n_tasks=self.n_tasks)
+            work = replace(
+                DOCUMENT,
+                n_chunks=self.n_chunks,
+                chunk_tokens=self.chunk_tokens,
+                n_tasks=self.n_tasks,
+            )
             return prompts_for(work, self.gguf).jobs()
         greedy = Sampling(max_output_tokens=OUTPUT_TOKENS)
         return [

@@ -22,7 +22,6 @@ from eval.bench.followup import DOCUMENT, FollowUp, follow_up
 from eval.bench.followup import Asked as FollowUpAsked
 from eval.bench.measure import Measured, Surroundings, ending_on_sigterm
 from eval.bench.workloads import WORKLOADS
-from minions.app import CHUNK_TOKENS
 from minions.chunking import chunk_document
 from minions.cli.common import JsonOption, StateOption, err, out
 from minions.documents.ingest import read_document
@@ -112,11 +111,11 @@ def followup(
         Path | None, typer.Option(help="A real document; default: a made-up one.")
     ] = None,
     chunks: Annotated[
-        int, typer.Option(min=1, help="Chunks of the made-up document, 1500 tokens each.")
-    ] = DOCUMENT.n_chunks,
+        int | None, typer.Option(min=1, help="Of the made-up document; default: 4.")
+    ] = None,
     chunk_tokens: Annotated[
-        int, typer.Option(min=MIN_CHUNK_TOKENS, help="Tokens of a real document's chunks.")
-    ] = CHUNK_TOKENS,
+        int, typer.Option(min=MIN_CHUNK_TOKENS, help="Tokens of a chunk.")
+    ] = DOCUMENT.chunk_tokens,
     threads: ThreadsOption = None,
     shape: ShapeOption = BENCH_SHAPE,
     scratch: ScratchOption = None,
@@ -124,6 +123,8 @@ def followup(
     as_json: JsonOption = False,
 ) -> None:
     """A further question about a document: from memory, from disk, after a restart."""
+    if document and chunks:
+        raise BadRequest("A real document has its own chunks: leave --chunks out, or --document.")
     path = bench_model(gguf, shape, scratch, state_dir)
     n_threads = threads or free_threads(path.stat().st_size)
     texts = _chunks_of(document, path, chunk_tokens) if document else ()
@@ -131,7 +132,12 @@ def followup(
     found = []
     for n_tasks in (3, 1):
         asked = FollowUpAsked(
-            gguf=path, n_threads=n_threads, n_tasks=n_tasks, n_chunks=chunks, chunks=texts
+            gguf=path,
+            n_threads=n_threads,
+            n_tasks=n_tasks,
+            n_chunks=chunks or DOCUMENT.n_chunks,
+            chunk_tokens=chunk_tokens,
+            chunks=texts,
         )
         folder = tempfile.TemporaryDirectory(prefix="minions-kv-")
         with ending_on_sigterm(), folder as name:

@@ -103,6 +103,8 @@ def test_a_follow_up_can_be_about_a_real_document(tmp_path: Path) -> None:
     three, one = json.loads(done.stdout)
     assert (three["n_tasks"], one["n_tasks"]) == (3, 1)
     assert one["rounds"]["first"]["prefill_tokens"] > 600
+    both = CliRunner().invoke(cli, [*command, "--chunks", "2"])
+    assert both.exit_code != 0 and "leave --chunks out" in str(both.exception)
     missing = CliRunner().invoke(cli, [*command, "--document", str(tmp_path / "none.pdf")])
     assert missing.exit_code != 0 and "There is no file" in str(missing.exception)
 

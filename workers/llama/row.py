@@ -41,8 +41,8 @@ class Row:
 
     def best(self) -> int:
         """The likeliest token, of equals the first."""
-        begin = int(self._bests.argmax()) * self._n_each
-        return begin + int(self.logits[begin : begin + self._n_each].argmax())
+        group = int(self._bests.argmax())
+        return group * self._n_each + int(self._members(group).argmax())
 
     def likeliest(self, n: int) -> Tokens:
         """The `n` likeliest tokens in the vocabulary's order."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,12 +53,11 @@ class Limits:
     """Most chunks in work at the same time."""
     live_work: int | None = None
     """A further chunk is opened only while the chunks in work, with it, have no more than this of
-    jobs times tokens, or twice this where no chunk is left over then; None for no such bound.
+    jobs times tokens; None for no such bound.
 
     With n jobs and N tokens in all, a row costs W / n for the reading of the weights, which a batch
     shares, and m N for the cells that the row looks at in vain. Another chunk is worth its cells
-    while n N stays below W / m or so, whatever the sizes of chunks are. The optimum is flat: twice
-    as much costs no more than half, but a last chunk left alone costs whole batches."""
+    while n N stays below W / m or so, whatever the sizes of chunks are."""
     reads_apart: bool = False
     """Chunks that will be worked on together are read before, each alone, and put aside."""
     busy_jobs: int = 1
@@ -551,10 +550,10 @@ class Schedule:
 
     def _is_light(self, groups: Sequence[_Group]) -> bool:
         """See `Limits.live_work`."""
-        bound = self._limits.live_work
-        if bound is None or _is_within(groups, bound):
+        if self._limits.live_work is None:
             return True
-        return _is_within(itertools.chain(self._live.values(), self._queue.values()), 2 * bound)
+        n_tokens = sum(len(group.tokens) for group in groups)
+        return sum(group.n_jobs for group in groups) * n_tokens <= self._limits.live_work
 
     def _open_chunk(self, root: Branch | None, opened: list[Branch]) -> list[Fork]:
         chunk, group = self._queue.popitem(last=False)
@@ -658,14 +657,3 @@ class Schedule:
         self._billed[ticket] += branch.bill()
         group.waiting.appendleft(request)
         return branch.sequence
-
-
-def _is_within(groups: Iterable[_Group], bound: int) -> bool:
-    """Whether jobs times tokens of all of these are at most `bound`; stops where they are not."""
-    n_jobs = n_tokens = 0
-    for group in groups:
-        n_jobs += group.n_jobs
-        n_tokens += len(group.tokens)
-        if n_jobs * n_tokens > bound:
-            return False
-    return True
